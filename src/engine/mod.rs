@@ -1,0 +1,219 @@
+//! Where the network's arithmetic runs.
+//!
+//! [`Engine`] holds the few operations that the network, its derivatives and its training are
+//! made of. [`plain`] is the readable truth, in `f32` and `f64`; [`cpu`] is the fast one.
+
+pub mod cpu;
+pub mod plain;
+
+use crate::{Real, Result};
+use std::ops::Range;
+
+/// The size of an activation tensor: `n` pictures of `h` × `w` pixels with `c` channels,
+/// channels last. A flat vector of parameters is 1 × 1 × 1 × length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Pictures.
+    pub n: usize,
+    /// Rows.
+    pub h: usize,
+    /// Columns.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+}
+
+impl Shape {
+    /// `n` pictures of `h` × `w` pixels with `c` channels.
+    pub fn new(n: usize, h: usize, w: usize, c: usize) -> Self {
+        Shape { n, h, w, c }
+    }
+
+    /// A flat vector.
+    pub fn flat(length: usize) -> Self {
+        Shape { n: 1, h: 1, w: 1, c: length }
+    }
+
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        self.n * self.h * self.w * self.c
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same pictures with `c` channels.
+    pub fn with_channels(self, c: usize) -> Self {
+        Shape { c, ..self }
+    }
+}
+
+/// One 3 × 3 convolution with stride 1 and zero padding 1, and where its weight
+/// (OIHW: `output` × `input` × 3 × 3 values) and its bias (`output` values) begin in the flat
+/// vector of all parameters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layer {
+    /// Input channels.
+    pub input: usize,
+    /// Output channels.
+    pub output: usize,
+    /// Index of the first weight.
+    pub weight: usize,
+    /// Index of the first bias.
+    pub bias: usize,
+}
+
+impl Layer {
+    /// Where the weight lies in the flat vector.
+    pub fn weight_range(&self) -> Range<usize> {
+        self.weight..self.weight + self.output * self.input * 9
+    }
+
+    /// Where the bias lies in the flat vector.
+    pub fn bias_range(&self) -> Range<usize> {
+        self.bias..self.bias + self.output
+    }
+}
+
+/// What happens to a value after convolution and bias.
+#[derive(Debug)]
+pub enum Gate<'a, T> {
+    /// Nothing.
+    Linear,
+    /// max(0, ·).
+    Relu,
+    /// Kept where this tensor, of the output's shape, is above zero; 0 elsewhere. (For an
+    /// activation a = ReLU(z), a > 0 exactly where z > 0.)
+    Where(&'a T),
+}
+
+/// A rectangle of pixels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// First row.
+    pub y: usize,
+    /// First column.
+    pub x: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+/// Adam (Kingma and Ba, 2015) for one step, the bias corrections included in `rate` by
+/// [`AdamStep::new`].
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct AdamStep {
+    /// rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ).
+    pub rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// ε · √(1 − β₂ᵗ), added to the root of the uncorrected second moment.
+    pub epsilon: f64,
+}
+
+impl AdamStep {
+    /// The step number `t` (from 1) at learning rate `rate`.
+    pub fn new(rate: f64, beta1: f64, beta2: f64, epsilon: f64, t: u64) -> Self {
+        let root = (1.0 - beta2.powf(t as f64)).sqrt();
+        AdamStep { rate: rate * root / (1.0 - beta1.powf(t as f64)), beta1, beta2, epsilon: epsilon * root }
+    }
+}
+
+/// The operations of the network. Every engine gives the same results up to rounding, and the
+/// same bits whatever its number of threads.
+///
+/// Sums run over *terms*: a Hessian-vector product needs V ∗ a + W ∗ Ra, which is one convolution
+/// over concatenated channels.
+pub trait Engine: Send + Sync {
+    /// The type of a value.
+    type Elem: Real;
+    /// A tensor in the engine's memory. Dropping it hands the memory back for the next one.
+    type Tensor: Send + Sync;
+
+    /// What it is, for people: `cpu, avx2, 2 threads`.
+    fn name(&self) -> String;
+
+    /// Copies values (channels last) into the engine's memory.
+    ///
+    /// # Panics
+    /// When `data` does not have `shape.len()` values.
+    fn upload(&self, shape: Shape, data: &[Self::Elem]) -> Result<Self::Tensor>;
+
+    /// All zero.
+    fn zeros(&self, shape: Shape) -> Result<Self::Tensor>;
+
+    /// A copy.
+    fn duplicate(&self, tensor: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Copies the values back.
+    fn download(&self, tensor: &Self::Tensor) -> Result<Vec<Self::Elem>>;
+
+    /// The size of a tensor.
+    fn shape(&self, tensor: &Self::Tensor) -> Shape;
+
+    /// gate(Σ W ∗ x + b) + residual over the terms (x, parameters that hold W), with the bias of
+    /// `bias` (a flat vector of parameters) where there is one.
+    /// x: n × h × w × `layer.input`; result, residual and gate: n × h × w × `layer.output`.
+    fn conv(
+        &self,
+        layer: Layer,
+        terms: &[(&Self::Tensor, &Self::Tensor)],
+        bias: Option<&Self::Tensor>,
+        gate: Gate<'_, Self::Tensor>,
+        residual: Option<&Self::Tensor>,
+    ) -> Result<Self::Tensor>;
+
+    /// gate(Σ Wᵀ ∗ δ) over the terms (δ, parameters that hold W): the gradient with respect to
+    /// the layer's input. δ: n × h × w × `layer.output`; result and gate: n × h × w × `layer.input`.
+    fn conv_input_grad(
+        &self,
+        layer: Layer,
+        terms: &[(&Self::Tensor, &Self::Tensor)],
+        gate: Gate<'_, Self::Tensor>,
+    ) -> Result<Self::Tensor>;
+
+    /// Adds to `grad` (a flat vector of parameters) at the layer's places: to the weight the sum
+    /// over the terms (a, δ) of corr(a, δ), to the bias Σ over all pixels of `bias_of`.
+    /// a: n × h × w × `layer.input`; δ and `bias_of`: n × h × w × `layer.output`.
+    fn conv_weight_grad(
+        &self,
+        layer: Layer,
+        terms: &[(&Self::Tensor, &Self::Tensor)],
+        bias_of: &Self::Tensor,
+        grad: &mut Self::Tensor,
+    ) -> Result<()>;
+
+    /// The sum (in f64) of |output − target| over the pixels of `core` in each picture, divided by
+    /// `count`, and its derivative sign(output − target) / count there (0 at equality), 0 outside.
+    fn l1(
+        &self,
+        output: &Self::Tensor,
+        target: &Self::Tensor,
+        core: Window,
+        count: usize,
+    ) -> Result<(f64, Self::Tensor)>;
+
+    /// y += alpha · x over the given places.
+    fn axpy(&self, places: Range<usize>, alpha: f64, x: &Self::Tensor, y: &mut Self::Tensor) -> Result<()>;
+
+    /// y *= alpha over the given places.
+    fn scale(&self, places: Range<usize>, alpha: f64, y: &mut Self::Tensor) -> Result<()>;
+
+    /// Σ x · y over the given places, in f64.
+    fn dot(&self, places: Range<usize>, x: &Self::Tensor, y: &Self::Tensor) -> Result<f64>;
+
+    /// One Adam step on `params`, with moments `first` and `second` of the same length.
+    fn adam(
+        &self,
+        step: AdamStep,
+        grad: &Self::Tensor,
+        first: &mut Self::Tensor,
+        second: &mut Self::Tensor,
+        params: &mut Self::Tensor,
+    ) -> Result<()>;
+}
