@@ -1,0 +1,138 @@
+//! One-dimensional resampling: each output value is a short weighted sum of input values.
+
+use crate::{Raster, Real};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// A linear map along one axis: output i is Σ weight · input over its taps.
+#[derive(Clone, Debug)]
+pub struct Taps {
+    /// (first tap, number of taps) of each output.
+    spans: Vec<(usize, usize)>,
+    index: Vec<usize>,
+    weight: Vec<f64>,
+}
+
+/// Keys' cubic with a = −0.5.
+fn cubic(x: f64) -> f64 {
+    let a = x.abs();
+    if a <= 1.0 {
+        (1.5 * a - 2.5) * a * a + 1.0
+    } else if a < 2.0 {
+        ((-0.5 * a + 2.5) * a - 4.0) * a + 2.0
+    } else {
+        0.0
+    }
+}
+
+/// The pixel that a half-sample symmetric edge (… c b a | a b c …) shows at `position`.
+pub(super) fn mirror(position: isize, size: usize) -> usize {
+    let size = size as isize;
+    let at = position.rem_euclid(2 * size);
+    (if at < size { at } else { 2 * size - 1 - at }) as usize
+}
+
+impl Taps {
+    /// Outputs `outputs` of the cubic resize of `size` samples by `scale`.
+    pub fn resize(size: usize, scale: f64, outputs: Range<usize>) -> Self {
+        let stretch = scale.min(1.0);
+        let width = 4.0 / stretch;
+        Self::build(size, outputs, |i| {
+            let u = (i as f64 + 0.5) / scale - 0.5;
+            let low = (u - width / 2.0).floor() as isize;
+            (low..low + width.ceil() as isize + 3)
+                .map(move |j| (j, stretch * cubic(stretch * (u - j as f64))))
+                .collect()
+        })
+    }
+
+    /// Outputs `outputs` of the cubic upscale that puts output j at input j / `scale`.
+    pub fn aligned(size: usize, scale: f64, outputs: Range<usize>) -> Self {
+        Self::build(size, outputs, |i| {
+            let u = i as f64 / scale;
+            let low = u.floor() as isize - 2;
+            (low..low + 6).map(move |j| (j, cubic(u - j as f64))).collect()
+        })
+    }
+
+    fn build(size: usize, outputs: Range<usize>, taps: impl Fn(usize) -> Vec<(isize, f64)>) -> Self {
+        let mut map = Taps { spans: Vec::with_capacity(outputs.len()), index: Vec::new(), weight: Vec::new() };
+        for i in outputs {
+            let taps = taps(i);
+            let sum: f64 = taps.iter().map(|(_, w)| w).sum();
+            let first = map.index.len();
+            for (j, w) in taps {
+                if w != 0.0 {
+                    map.index.push(mirror(j, size));
+                    map.weight.push(w / sum);
+                }
+            }
+            map.spans.push((first, map.index.len() - first));
+        }
+        map
+    }
+
+    /// The number of outputs.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// The inputs and weights of output i.
+    fn of(&self, i: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let (first, count) = self.spans[i];
+        self.index[first..first + count].iter().copied().zip(self.weight[first..first + count].iter().copied())
+    }
+}
+
+/// `rows` down the columns, then `columns` along the rows.
+pub(super) fn resample<T: Real>(image: &Raster<T>, rows: &Taps, columns: &Taps) -> Raster<T> {
+    let mut out = Raster::new(rows.len(), columns.len(), image.channels);
+    let length = out.width * out.channels;
+    if out.data.is_empty() {
+        return out;
+    }
+    let weight: Vec<T> = columns.weight.iter().map(|&w| T::of(w)).collect();
+    out.data.par_chunks_mut(length).enumerate().with_min_len(8).for_each_init(
+        || vec![T::zero(); image.width * image.channels],
+        |line, (y, out)| {
+            line.fill(T::zero());
+            for (j, w) in rows.of(y) {
+                let w = T::of(w);
+                line.iter_mut().zip(image.row(j)).for_each(|(sum, &v)| *sum += w * v);
+            }
+            match image.channels {
+                3 => along::<T, 3>(line, columns, &weight, out),
+                1 => along::<T, 1>(line, columns, &weight, out),
+                channels => {
+                    for (i, pixel) in out.chunks_exact_mut(channels).enumerate() {
+                        pixel.fill(T::zero());
+                        for (j, w) in columns.of(i) {
+                            let w = T::of(w);
+                            let from = &line[j * channels..(j + 1) * channels];
+                            pixel.iter_mut().zip(from).for_each(|(sum, &v)| *sum += w * v);
+                        }
+                    }
+                }
+            }
+        },
+    );
+    out
+}
+
+/// The horizontal pass for a number of channels known to the compiler.
+fn along<T: Real, const C: usize>(line: &[T], columns: &Taps, weight: &[T], out: &mut [T]) {
+    for (pixel, &(first, count)) in out.chunks_exact_mut(C).zip(&columns.spans) {
+        let mut sum = [T::zero(); C];
+        for (&j, &w) in columns.index[first..first + count].iter().zip(&weight[first..first + count]) {
+            for (sum, &v) in sum.iter_mut().zip(&line[j * C..j * C + C]) {
+                *sum += w * v;
+            }
+        }
+        pixel.copy_from_slice(&sum);
+    }
+}
