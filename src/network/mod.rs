@@ -1,1 +1,297 @@
-//! (begun)
+//! The network's arithmetic, once, over any [`Engine`].
+//!
+//! Layers l = 1 … L, a₀ = x, z_l = W_l ∗ a_{l−1} + b_l, a_l = ReLU(z_l) for l < L,
+//! output = x + z_L; loss L = mean |output − y|.
+
+pub mod architecture;
+
+pub use architecture::Architecture;
+
+use crate::Result;
+use crate::engine::{Engine, Gate, Layer, Window};
+
+/// The network on an engine. Parameters are flat tensors, [`Architecture::layers`] says what lies
+/// where; pictures are n × h × w × 3.
+pub struct Network<'e, E: Engine> {
+    engine: &'e E,
+    layers: Vec<Layer>,
+}
+
+/// What a gradient leaves behind for a Hessian-vector product.
+struct Trace<T> {
+    /// a₁ … a_{L−1}.
+    activations: Vec<T>,
+    /// δ₁ … δ_L.
+    deltas: Vec<T>,
+}
+
+impl<'e, E: Engine> Network<'e, E> {
+    /// The network of `architecture` on `engine`.
+    pub fn new(engine: &'e E, architecture: &Architecture) -> Self {
+        Network { engine, layers: architecture.layers() }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &'e E {
+        self.engine
+    }
+
+    /// The layers.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The length of a flat vector of parameters.
+    pub fn parameter_count(&self) -> usize {
+        self.layers.last().map_or(0, |layer| layer.bias_range().end)
+    }
+
+    /// x + f(x).
+    pub fn output(&self, params: &E::Tensor, x: &E::Tensor) -> Result<E::Tensor> {
+        let mut last: Option<E::Tensor> = None;
+        for (l, &layer) in self.layers.iter().enumerate() {
+            last = Some(self.layer_output(l, layer, params, last.as_ref().unwrap_or(x), x)?);
+        }
+        last.map_or_else(|| self.engine.duplicate(x), Ok)
+    }
+
+    /// a_l, or the output for the last layer.
+    fn layer_output(
+        &self,
+        l: usize,
+        layer: Layer,
+        params: &E::Tensor,
+        input: &E::Tensor,
+        x: &E::Tensor,
+    ) -> Result<E::Tensor> {
+        let last = l + 1 == self.layers.len();
+        let (gate, residual) = if last { (Gate::Linear, Some(x)) } else { (Gate::Relu, None) };
+        self.engine.conv(layer, &[(input, params)], Some(params), gate, residual)
+    }
+
+    /// The loss Σ|output − y| / count over `core`, its gradient added to `grad` (flat).
+    ///
+    /// For a whole batch `core` is the whole picture and `count` the number of values; for a tile
+    /// of a larger picture `core` is what the tile answers for and `count` that of the picture, so
+    /// that losses and gradients of all tiles sum to the picture's.
+    pub fn loss_and_gradient(
+        &self,
+        params: &E::Tensor,
+        x: &E::Tensor,
+        y: &E::Tensor,
+        core: Window,
+        count: usize,
+        grad: &mut E::Tensor,
+    ) -> Result<f64> {
+        let (mut activations, output) = self.forward(params, x)?;
+        let (loss, mut delta) = self.engine.l1(&output, y, core, count)?;
+        drop(output);
+        for (l, &layer) in self.layers.iter().enumerate().rev() {
+            // Each activation is dropped as soon as its layer is done: the next δ takes its place.
+            let input = activations.pop();
+            self.engine.conv_weight_grad(layer, &[(input.as_ref().unwrap_or(x), &delta)], &delta, grad)?;
+            if let (true, Some(input)) = (l > 0, &input) {
+                delta = self.engine.conv_input_grad(layer, &[(&delta, params)], Gate::Where(input))?;
+            }
+        }
+        Ok(loss)
+    }
+
+    /// a₁ … a_{L−1} and the output.
+    fn forward(&self, params: &E::Tensor, x: &E::Tensor) -> Result<(Vec<E::Tensor>, E::Tensor)> {
+        let mut activations: Vec<E::Tensor> = Vec::with_capacity(self.layers.len());
+        for (l, &layer) in self.layers.iter().enumerate() {
+            let next = self.layer_output(l, layer, params, activations.last().unwrap_or(x), x)?;
+            activations.push(next);
+        }
+        let output = activations.pop().map_or_else(|| self.engine.duplicate(x), Ok)?;
+        Ok((activations, output))
+    }
+
+    /// Adds the Hessian-vector product H · `direction` of the loss to `product`; returns the loss.
+    ///
+    /// ReLU masks and the L1 sign are locally constant, so only products remain. Forward:
+    /// Rz_l = V_l ∗ a_{l−1} + W_l ∗ Ra_{l−1} + c_l, Ra_l = m_l ⊙ Rz_l, Ra₀ = 0; backward:
+    /// Rδ_L = 0, RgW_l = corr(Ra_{l−1}, δ_l) + corr(a_{l−1}, Rδ_l), Rgb_l = Σ Rδ_l,
+    /// Rδ_{l−1} = m_{l−1} ⊙ (V_lᵀ ∗ δ_l + W_lᵀ ∗ Rδ_l)  (Pearlmutter 1994).
+    pub fn hessian_vector(
+        &self,
+        params: &E::Tensor,
+        direction: &E::Tensor,
+        x: &E::Tensor,
+        y: &E::Tensor,
+        product: &mut E::Tensor,
+    ) -> Result<f64> {
+        let (loss, trace) = self.trace(params, x, y)?;
+        let count = self.layers.len();
+        // Ra₁ … Ra_{L−1}; Ra₀ is zero and Ra_L is not needed.
+        let mut tangents: Vec<E::Tensor> = Vec::with_capacity(count);
+        for l in 0..count - 1 {
+            let input = if l == 0 { x } else { &trace.activations[l - 1] };
+            let mut terms = vec![(input, direction)];
+            if let Some(tangent) = tangents.last() {
+                terms.push((tangent, params));
+            }
+            let gate = Gate::Where(&trace.activations[l]);
+            let next = self.engine.conv(self.layers[l], &terms, Some(direction), gate, None)?;
+            tangents.push(next);
+        }
+        let mut tangent_delta: Option<E::Tensor> = None;
+        let nothing = self.engine.zeros(self.engine.shape(x).with_channels(self.layers[count - 1].output))?;
+        for l in (0..count).rev() {
+            let (layer, delta) = (self.layers[l], &trace.deltas[l]);
+            let input = if l == 0 { x } else { &trace.activations[l - 1] };
+            let mut terms = Vec::with_capacity(2);
+            if l > 0 {
+                terms.push((&tangents[l - 1], delta));
+            }
+            if let Some(tangent_delta) = &tangent_delta {
+                terms.push((input, tangent_delta));
+            }
+            if !terms.is_empty() {
+                let bias_of = tangent_delta.as_ref().unwrap_or(&nothing);
+                self.engine.conv_weight_grad(layer, &terms, bias_of, product)?;
+            }
+            if l > 0 {
+                let mut terms = vec![(delta, direction)];
+                if let Some(tangent_delta) = &tangent_delta {
+                    terms.push((tangent_delta, params));
+                }
+                let gate = Gate::Where(&trace.activations[l - 1]);
+                tangent_delta = Some(self.engine.conv_input_grad(layer, &terms, gate)?);
+            }
+        }
+        Ok(loss)
+    }
+
+    /// Activations and deltas of the loss over the whole of x and y.
+    fn trace(&self, params: &E::Tensor, x: &E::Tensor, y: &E::Tensor) -> Result<(f64, Trace<E::Tensor>)> {
+        let shape = self.engine.shape(x);
+        let whole = Window { y: 0, x: 0, height: shape.h, width: shape.w };
+        let (activations, output) = self.forward(params, x)?;
+        let (loss, delta) = self.engine.l1(&output, y, whole, shape.len())?;
+        let mut deltas = vec![delta];
+        for l in (1..self.layers.len()).rev() {
+            let delta = &deltas[deltas.len() - 1];
+            let gate = Gate::Where(&activations[l - 1]);
+            let next = self.engine.conv_input_grad(self.layers[l], &[(delta, params)], gate)?;
+            deltas.push(next);
+        }
+        deltas.reverse();
+        Ok((loss, Trace { activations, deltas }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Shape;
+    use crate::engine::plain::{PlainEngine, PlainTensor};
+
+    type Plain = PlainEngine<f64>;
+
+    fn noise(length: usize, seed: u64, size: f64) -> Vec<f64> {
+        let mut state = seed.wrapping_mul(0x9e3779b97f4a7c15) | 1;
+        (0..length)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                size * (2.0 * ((state >> 11) as f64 / (1u64 << 53) as f64) - 1.0)
+            })
+            .collect()
+    }
+
+    struct Case {
+        architecture: Architecture,
+        params: Vec<f64>,
+        x: PlainTensor<f64>,
+        y: PlainTensor<f64>,
+        shape: Shape,
+    }
+
+    const ENGINE: Plain = PlainEngine::new();
+
+    fn case() -> Case {
+        let architecture = Architecture::new(vec![3, 4, 5, 3]).unwrap();
+        let shape = Shape::new(2, 5, 6, 3);
+        let x = ENGINE.upload(shape, &noise(shape.len(), 2, 1.0)).unwrap();
+        let y = ENGINE.upload(shape, &noise(shape.len(), 3, 1.0)).unwrap();
+        Case { params: noise(architecture.parameter_count(), 1, 0.4), architecture, x, y, shape }
+    }
+
+    impl Case {
+        fn flat(&self, values: &[f64]) -> PlainTensor<f64> {
+            ENGINE.upload(Shape::flat(values.len()), values).unwrap()
+        }
+
+        fn gradient(&self, params: &[f64]) -> (f64, Vec<f64>) {
+            let network = Network::new(&ENGINE, &self.architecture);
+            let mut grad = self.flat(&vec![0.0; params.len()]);
+            let whole = Window { y: 0, x: 0, height: self.shape.h, width: self.shape.w };
+            let loss = network
+                .loss_and_gradient(&self.flat(params), &self.x, &self.y, whole, self.shape.len(), &mut grad)
+                .unwrap();
+            (loss, ENGINE.download(&grad).unwrap())
+        }
+    }
+
+    /// A small step along `direction` on both sides of `params`.
+    fn both(params: &[f64], direction: &[f64], step: f64) -> [Vec<f64>; 2] {
+        [step, -step].map(|step| params.iter().zip(direction).map(|(p, d)| p + step * d).collect())
+    }
+
+    #[test]
+    fn gradient_is_the_derivative_of_the_loss() {
+        let case = case();
+        let (_, gradient) = case.gradient(&case.params);
+        for seed in 10..16 {
+            let direction = noise(case.params.len(), seed, 1.0);
+            let [above, below] = both(&case.params, &direction, 1e-7);
+            let slope = (case.gradient(&above).0 - case.gradient(&below).0) / 2e-7;
+            let exact: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+            assert!((slope - exact).abs() < 1e-6 * (1.0 + exact.abs()), "{slope} {exact}");
+        }
+    }
+
+    #[test]
+    fn hessian_vector_product_is_the_derivative_of_the_gradient() {
+        let case = case();
+        let network = Network::new(&ENGINE, &case.architecture);
+        for seed in 20..24 {
+            let direction = noise(case.params.len(), seed, 1.0);
+            let mut product = case.flat(&vec![0.0; case.params.len()]);
+            let (params, vector) = (case.flat(&case.params), case.flat(&direction));
+            let loss = network.hessian_vector(&params, &vector, &case.x, &case.y, &mut product).unwrap();
+            assert_eq!(loss, case.gradient(&case.params).0);
+            let product = ENGINE.download(&product).unwrap();
+            let [above, below] = both(&case.params, &direction, 1e-7).map(|params| case.gradient(&params).1);
+            let norm = product.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let error: f64 =
+                product.iter().zip(above.iter().zip(&below)).map(|(p, (a, b))| ((a - b) / 2e-7 - p).powi(2)).sum();
+            assert!(norm > 1e-3 && error.sqrt() < 1e-5 * norm, "{} of {norm}", error.sqrt());
+        }
+    }
+
+    #[test]
+    fn tiles_with_a_halo_sum_to_the_whole_gradient() {
+        // Three layers see three pixels: tiles of rows 0..4 and 4..9 with that halo.
+        let architecture = Architecture::new(vec![3, 4, 5, 3]).unwrap();
+        let network = Network::new(&ENGINE, &architecture);
+        let (h, w) = (9, 6);
+        let (x, y) = (noise(h * w * 3, 5, 1.0), noise(h * w * 3, 6, 1.0));
+        let values = noise(architecture.parameter_count(), 1, 0.4);
+        let params = ENGINE.upload(Shape::flat(values.len()), &values).unwrap();
+        let part = |from: usize, to: usize, core: std::ops::Range<usize>| {
+            let shape = Shape::new(1, to - from, w, 3);
+            let mut grad = ENGINE.zeros(Shape::flat(values.len())).unwrap();
+            let [x, y] = [&x, &y].map(|v| ENGINE.upload(shape, &v[from * w * 3..to * w * 3]).unwrap());
+            let core = Window { y: core.start - from, x: 0, height: core.len(), width: w };
+            let loss = network.loss_and_gradient(&params, &x, &y, core, h * w * 3, &mut grad).unwrap();
+            (loss, ENGINE.download(&grad).unwrap())
+        };
+        let (whole, above, below) = (part(0, 9, 0..9), part(0, 7, 0..4), part(1, 9, 4..9));
+        assert!((whole.0 - above.0 - below.0).abs() < 1e-14);
+        for (g, (a, b)) in whole.1.iter().zip(above.1.iter().zip(&below.1)) {
+            assert!((g - a - b).abs() < 1e-14);
+        }
+    }
+}
