@@ -1,1 +1,95 @@
-//! (begun)
+//! The command line: one file a command; arguments in, library calls, lines out. No arithmetic.
+
+mod degrade;
+mod options;
+mod progress;
+mod upscale;
+
+use crate::image::paths::Pair;
+use crate::{Error, Result};
+use clap::{Parser, Subcommand};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Exit status when every input failed, or nothing could be done.
+const FAILED: u8 = 1;
+/// Exit status when some inputs failed and the others were done.
+const PARTLY: u8 = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  mzsr upscale photo.jpg -o larger.png                  twice the size, as if it had been shrunk by bicubic
+  mzsr upscale photo.png -o larger.png --kernel gaussian:2.0 -v
+  mzsr degrade large.png -o small.png -s 2 --kernel gaussian:2.0
+  mzsr score larger.png large.png -s 2";
+
+/// Enlarge photos truthfully: a small network adapts to the photo itself and to its blur
+/// (MZSR: meta-transfer learning for zero-shot super-resolution).
+#[derive(Parser)]
+#[command(name = "mzsr", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Enlarge photos
+    Upscale(upscale::Args),
+    /// Make photos small: blur and drop pixels, as a camera or another program would have done
+    Degrade(degrade::Args),
+}
+
+/// What a command has to say at the end.
+enum Outcome {
+    Done,
+    /// Some inputs failed; each was reported.
+    Partly,
+    /// All inputs failed; each was reported.
+    Failed,
+}
+
+/// Runs the program on this process's arguments.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Upscale(args) => upscale::run(args),
+        Command::Degrade(args) => degrade::run(args),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Partly) => ExitCode::from(PARTLY),
+        Ok(Outcome::Failed) => ExitCode::from(FAILED),
+        Err(error) => {
+            eprintln!("mzsr: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Does `work` for each input. A single input's error is the command's; of several, each failure is
+/// reported as it happens and again at the end, and the rest goes on.
+fn each(pairs: &[Pair], mut work: impl FnMut(&Pair) -> Result<()>) -> Result<Outcome> {
+    let mut failed = Vec::new();
+    for pair in pairs {
+        if let Err(error) = work(pair) {
+            if pairs.len() == 1 {
+                return Err(error);
+            }
+            eprintln!("mzsr: {error}");
+            failed.push(pair.input.display().to_string());
+        }
+    }
+    if failed.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    eprintln!("mzsr: {} of {} inputs failed: {}", failed.len(), pairs.len(), failed.join(", "));
+    Ok(if failed.len() == pairs.len() { Outcome::Failed } else { Outcome::Partly })
+}
+
+/// An error that says which file it is about.
+fn about(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Input(text) | Error::Numeric(text) => Error::file(path, text),
+        other => other,
+    }
+}

@@ -4,12 +4,14 @@
 //! those of MATLAB's `imresize` unless a name says `aligned`.
 
 mod blur;
+//mod photo;
 mod taps;
 
 pub use blur::{blur, blur_at};
+//pub use photo::{Noise, degrade_photo};
 pub use taps::Taps;
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Phase};
 use crate::{Error, Raster, Real, Result};
 use std::fmt;
 use std::ops::Range;
@@ -53,6 +55,7 @@ pub struct Degradation {
     scale: f64,
     kernel: Option<Kernel>,
     downsample: Downsample,
+    phase: Phase,
 }
 
 impl Degradation {
@@ -69,7 +72,54 @@ impl Degradation {
                 "direct downsampling needs a kernel: give one (--kernel gaussian:2.0) or use --downsample bicubic",
             ));
         }
-        Ok(Degradation { scale, kernel, downsample })
+        Ok(Degradation { scale, kernel, downsample, phase: Phase::Corner })
+    }
+
+    /// The same with direct sampling at the cells' centres: LR pixel i shows HR s·i + (s − 1)/2, as
+    /// with [`resize`]. `kernel` is then D's kernel displaced by (s − 1)/2, since D itself always
+    /// keeps pixels (s·i, s·j). For bicubic downsampling, which is centred anyway, nothing changes.
+    pub fn centred(mut self, kernel: Option<Kernel>) -> Self {
+        if self.downsample == Downsample::Direct && kernel.is_some() {
+            self.kernel = kernel;
+            self.phase = Phase::Centre;
+        }
+        self
+    }
+
+    /// Whether LR pixel i shows HR s·i (and not the centre of its cell).
+    pub fn samples_corners(&self) -> bool {
+        self.downsample == Downsample::Direct && self.phase == Phase::Corner
+    }
+
+    /// What makes a turned photo small: the blur transposed first if so, then mirrored.
+    ///
+    /// Direct sampling of corners stays that; the result for a mirrored photo then lies s − 1
+    /// pixels off. Centre sampling stays centred.
+    ///
+    /// # Errors
+    /// A kernel that cannot be turned.
+    pub fn turned(&self, transpose: bool, vertical: bool, horizontal: bool) -> Result<Self> {
+        let Some(kernel) = &self.kernel else { return Ok(self.clone()) };
+        let mut kernel = if transpose { kernel.transposed() } else { kernel.clone() };
+        if vertical {
+            kernel = kernel.flipped_vertical();
+        }
+        if horizontal {
+            kernel = kernel.flipped_horizontal();
+        }
+        if self.downsample == Downsample::Direct && self.phase == Phase::Centre {
+            // A mirrored displacement of (s − 1)/2 points the other way: s − 1 sets it right.
+            let shift = self.scale - 1.0;
+            kernel = kernel.displaced(shift * f64::from(u8::from(horizontal)), shift * f64::from(u8::from(vertical)));
+        }
+        Ok(Degradation { kernel: Some(kernel), ..self.clone() })
+    }
+
+    /// Rows and columns of the cubic upscale of an LR picture on the grid that D samples: output j
+    /// sits at input j/s where corners are sampled, at (j + ½)/s − ½ elsewhere.
+    pub fn aligned_window<T: Real>(&self, low: &Raster<T>, rows: Range<usize>, columns: Range<usize>) -> Raster<T> {
+        let grid = if self.samples_corners() { Downsample::Direct } else { Downsample::Bicubic };
+        aligned_window(low, self.scale, grid, rows, columns)
     }
 
     /// The scale s.

@@ -35,3 +35,30 @@ impl Kernel {
         Kernel { height: size, width: size, data }
     }
 }
+
+/// Where an LR pixel lies in its s x s cell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// corner
+    Corner,
+    /// centre
+    Centre,
+}
+impl Kernel {
+    /// t
+    pub fn transposed(&self) -> Self {
+        todo!()
+    }
+    /// t
+    pub fn flipped_vertical(&self) -> Self {
+        todo!()
+    }
+    /// t
+    pub fn flipped_horizontal(&self) -> Self {
+        todo!()
+    }
+    /// t
+    pub fn displaced(&self, _x: f64, _y: f64) -> Self {
+        todo!()
+    }
+}

@@ -1,1 +1,3 @@
-//! (begun)
+//! Training.
+
+pub mod meta;

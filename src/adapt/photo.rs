@@ -1,0 +1,126 @@
+//! A photo file's pixels in, a larger photo of the same kind out.
+
+use super::plan::Job;
+use super::restore::{Report, Restorer};
+use super::{Event, Rates};
+use crate::degrade::{Degradation, aligned_window, high_size, resize_window};
+use crate::engine::Engine;
+use crate::image::Photo;
+use crate::network::Network;
+use crate::network::weights::Weights;
+use crate::{Error, Raster, Result};
+use std::ops::Range;
+
+/// How a photo is enlarged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Method {
+    /// The network, adapted to the photo.
+    Mzsr,
+    /// Cubic, on the grid of `imresize`.
+    Bicubic,
+    /// Cubic, on the grid that the degradation samples.
+    Aligned,
+}
+
+/// Everything that [`upscale`] is told.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// How.
+    pub method: Method,
+    /// What made the photo small.
+    pub degradation: &'a Degradation,
+    /// The weights to begin from.
+    pub weights: &'a Weights,
+    /// The number of updates.
+    pub updates: usize,
+    /// Their rates.
+    pub rates: &'a Rates,
+    /// At most so many pixels are adapted on: the most detailed parts of a larger photo.
+    pub adapt_pixels: usize,
+    /// Bytes of memory to stay under.
+    pub memory: u64,
+    /// Mean over the 8 flips and rotations.
+    pub ensemble: bool,
+    /// How often the residual is put back.
+    pub back_project: usize,
+}
+
+impl Request<'_> {
+    /// The tiles for a photo of `height` × `width`, or the refusal of one that cannot fit.
+    fn job(&self, photo: &Photo) -> Job {
+        let scale = self.degradation.scale();
+        let high = high_size(photo.height(), scale) as u64 * high_size(photo.width(), scale) as u64;
+        let network = self.method == Method::Mzsr;
+        Job {
+            low: photo.height() as u64 * photo.width() as u64,
+            high,
+            pixel_bytes: photo.kind().pixel_bytes() as u64,
+            adapts: network && self.updates > 0,
+            holds_result: self.back_project > 0 || (network && self.ensemble),
+        }
+    }
+}
+
+/// Rows of the cubic methods are made so many at a time.
+const BAND: usize = 256;
+
+/// Enlarges `photo` to round(s · size) on each axis, keeping its kind, its alpha (on the grid of
+/// the colours) and its metadata.
+///
+/// # Errors
+/// A job that does not fit the memory (said before any work), a photo too small to be adapted on,
+/// or what [`Restorer::restore`] says.
+pub fn upscale<E: Engine<Elem = f32>>(
+    engine: &E,
+    photo: &Photo,
+    request: &Request<'_>,
+    events: &mut dyn FnMut(Event),
+) -> Result<(Photo, Report)> {
+    let plan = request.job(photo).plan(request.memory)?;
+    let degradation = request.degradation;
+    let scale = degradation.scale();
+    let (height, width) = (high_size(photo.height(), scale), high_size(photo.width(), scale));
+    if let Some(kernel) = degradation.kernel() {
+        kernel.check_fits(photo.height(), photo.width())?;
+    }
+    let colours: Raster<f32> = photo.rgb();
+    let alpha: Option<Raster<f32>> = photo.alpha();
+    let cubic = |low: &Raster<f32>, rows: Range<usize>| match request.method {
+        Method::Bicubic => resize_window(low, scale, rows, 0..width),
+        Method::Aligned | Method::Mzsr => degradation.aligned_window(low, rows, 0..width),
+    };
+    let mut result = Photo::like(photo, height, width);
+    let mut put = |y: usize, band: Raster<f32>| {
+        let alpha = alpha.as_ref().map(|alpha| cubic(alpha, y..y + band.height));
+        result.put_rows(y, &band, alpha.as_ref());
+        Ok(())
+    };
+    let report = match request.method {
+        Method::Mzsr => {
+            let network = Network::new(engine, &request.weights.architecture);
+            Restorer {
+                network: &network,
+                parameters: &request.weights.parameters,
+                degradation,
+                rates: request.rates,
+                updates: request.updates,
+                guard: true,
+                adapt_pixels: request.adapt_pixels,
+                plan,
+                ensemble: request.ensemble,
+                back_project: request.back_project,
+            }
+            .restore(&colours, events, &mut put)?
+        }
+        Method::Bicubic | Method::Aligned => {
+            for y in (0..height).step_by(BAND) {
+                let rows = y..(y + BAND).min(height);
+                let done = rows.end as f64 / height as f64;
+                put(y, cubic(&colours, rows))?;
+                events(Event::Progress(done));
+            }
+            Report::default()
+        }
+    };
+    Ok((result, report))
+}

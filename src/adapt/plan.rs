@@ -1,0 +1,112 @@
+//! How large tiles may be under a memory budget.
+
+use crate::{Error, Result};
+
+/// What the engine holds for each pixel of a tile while a gradient is computed: seven activations
+/// and two deltas of 64 channels, inputs, target, and an eighth of a layer's scratch.
+const GRADIENT_BYTES: u64 = 9 * 256 + 96;
+/// The same while a tile is enlarged: two activations of 64 channels, input and output.
+const OUTPUT_BYTES: u64 = 2 * 256 + 48;
+/// The program, its weights in every form, a thread's blocks, the encoder.
+const FIXED_BYTES: u64 = 48 << 20;
+/// Tiles larger than this gain nothing: the halo's share is under 2 %.
+const LARGEST_SIDE: usize = 1536;
+/// An adaptation's tiles are kept smaller, since each pixel costs over 2 kB.
+const LARGEST_GRADIENT_SIDE: usize = 768;
+/// Smaller tiles would be mostly halo.
+const SMALLEST_SIDE: usize = 64;
+/// Pixels beyond a tile's core that its enlargement is computed on: eight layers see 8, but
+/// Winograd's 4 × 4 blocks mix all pixels that they read, each layer moves what was cut off at
+/// the tile's border by a block, and six of the layers are computed so. 28 pixels make the core
+/// agree bit for bit with the whole picture.
+pub const HALO: usize = 28;
+
+/// The sides of tiles (multiples of 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Largest side of an adaptation tile's core.
+    pub gradient_side: usize,
+    /// Largest side of an enlargement tile's core.
+    pub output_side: usize,
+}
+
+/// What a restoration works on, as far as memory goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    /// Pixels of the LR photo.
+    pub low: u64,
+    /// Pixels of the result.
+    pub high: u64,
+    /// Bytes that a pixel of the photo file takes in its own kind (3 for 8-bit RGB).
+    pub pixel_bytes: u64,
+    /// Whether anything is adapted.
+    pub adapts: bool,
+    /// Whether the whole result is held in f32 (ensemble, back-projection).
+    pub holds_result: bool,
+}
+
+impl Job {
+    /// What is held whatever the tiles are: the photo and the result in their own kinds, the
+    /// encoded result, the photo and its son in f32.
+    fn held(&self) -> u64 {
+        let photo = self.low * (self.pixel_bytes + 12 + if self.adapts { 36 } else { 0 });
+        let result = self.high * (self.pixel_bytes + self.pixel_bytes / 2 + if self.holds_result { 40 } else { 0 });
+        FIXED_BYTES + photo + result
+    }
+
+    /// The tiles for `memory` bytes.
+    ///
+    /// # Errors
+    /// When not even the smallest tiles fit; the message names the figure that would do.
+    pub fn plan(&self, memory: u64) -> Result<Plan> {
+        let side = |left: u64, bytes: u64, halo: usize, largest: usize| {
+            let whole = ((left / bytes) as f64).sqrt() as usize;
+            (whole.saturating_sub(2 * halo) / 4 * 4).min(largest)
+        };
+        let left = memory.saturating_sub(self.held());
+        let plan = Plan {
+            gradient_side: side(left, GRADIENT_BYTES, super::son::SEEN, LARGEST_GRADIENT_SIDE),
+            output_side: side(left, OUTPUT_BYTES, HALO, LARGEST_SIDE),
+        };
+        let short = plan.output_side < SMALLEST_SIDE || (self.adapts && plan.gradient_side < SMALLEST_SIDE);
+        if short {
+            let edge = (SMALLEST_SIDE + 2 * HALO + 4) as u64;
+            let needed = self.held() + edge * edge * GRADIENT_BYTES;
+            let gib = (needed as f64 / (1u64 << 30) as f64 * 100.0).ceil() / 100.0;
+            return Err(Error::input(format!(
+                "this needs about {gib} GiB, more than --memory allows ({:.2} GiB); try --memory {gib}",
+                memory as f64 / (1u64 << 30) as f64
+            )));
+        }
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    /// Tiles as large as anything can use: for pictures that surely fit.
+    pub fn unlimited() -> Self {
+        Plan { gradient_side: 1 << 20, output_side: 1 << 20 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: Job = Job { low: 12_000_000, high: 48_000_000, pixel_bytes: 3, adapts: true, holds_result: false };
+
+    #[test]
+    fn twelve_megapixels_fit_two_gibibytes() {
+        let plan = JOB.plan(2 << 30).unwrap();
+        assert!(plan.gradient_side >= 256 && plan.output_side >= 512, "{plan:?}");
+        assert_eq!((plan.gradient_side % 4, plan.output_side % 4), (0, 0));
+    }
+
+    #[test]
+    fn the_figure_in_the_refusal_would_do() {
+        let Err(error) = JOB.plan(1 << 29) else { panic!("fits half a gibibyte") };
+        let text = error.to_string();
+        let gib: f64 = text.rsplit(' ').next().unwrap().parse().unwrap();
+        JOB.plan((gib * (1u64 << 30) as f64) as u64).unwrap();
+    }
+}

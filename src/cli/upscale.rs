@@ -1,0 +1,214 @@
+//! `mzsr upscale`
+
+use super::Outcome;
+use super::options::{Blur, DegradationArgs, TalkArgs, set_threads, warn};
+use super::progress::Progress;
+use crate::adapt::photo::{Method, Request, upscale};
+use crate::adapt::{Event, Rates, Report};
+use crate::engine::Engine;
+use crate::engine::cpu::CpuEngine;
+use crate::image::{Photo, WriteOptions, paths};
+use crate::network::weights::{Weights, builtin};
+use crate::{Error, Result};
+use clap::ValueEnum;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  mzsr upscale photo.jpg -o larger.png
+  mzsr upscale photo.png -o larger.png --kernel gaussian:2.0 -v     a known blur of variance 2 px²
+  mzsr upscale photo.png -o larger.png --kernel kernel.mat --kernel-convention convolve --phase centre
+  mzsr upscale scans/ -o larger/ -s 3
+  cat photo.png | mzsr upscale - -o - > larger.png
+
+The kernel is the blur on the grid of the large picture: what a pixel of the photo saw of it.";
+
+/// How to enlarge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum MethodFlag {
+    /// The network, adapted to the photo
+    Mzsr,
+    /// Cubic, as MATLAB's imresize
+    Bicubic,
+    /// Cubic, on the grid that the degradation sampled
+    Aligned,
+}
+
+/// `mzsr upscale`
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Photos (PNG, JPEG, WebP, TIFF, BMP), folders of them, or - for standard input
+    #[arg(required = true, value_name = "IN")]
+    inputs: Vec<PathBuf>,
+    /// The result: a file, a folder (for several photos), or - for standard output
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// How many times larger, 1 to 4, any real number
+    #[arg(short, long, default_value_t = 2.0)]
+    scale: f64,
+    #[command(flatten)]
+    blur: DegradationArgs,
+    /// Gradient steps on the photo [default: what the weights were trained for, else 10]
+    #[arg(short = 'n', long, value_name = "N")]
+    updates: Option<usize>,
+    /// How to enlarge
+    #[arg(long, value_enum, default_value = "mzsr")]
+    method: MethodFlag,
+    /// Weights: a built-in name (see `mzsr weights list`) or a file [default: what fits best]
+    #[arg(long, value_name = "NAME|FILE")]
+    weights: Option<String>,
+    /// Learning rates by update, the last one repeated [default: those of the weights]
+    #[arg(long, value_name = "R,R,…", value_delimiter = ',')]
+    rates: Option<Vec<f64>>,
+    /// Put the residual LR − D(result) back N times
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    back_project: usize,
+    /// Mean over the 8 flips and rotations: 8 times the work
+    #[arg(long)]
+    ensemble: bool,
+    /// Adapt on at most N pixels: the most detailed parts of a larger photo
+    #[arg(long, value_name = "N", default_value_t = 750_000)]
+    adapt_pixels: usize,
+    /// Memory to stay under, in GiB
+    #[arg(long, value_name = "GiB", default_value_t = 2.0)]
+    memory: f64,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Quality of a JPEG result, 1 to 100
+    #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: u8,
+    #[command(flatten)]
+    talk: TalkArgs,
+}
+
+/// What holds for every photo.
+struct Setup {
+    method: Method,
+    blur: Blur,
+    weights: Weights,
+    updates: usize,
+    rates: Rates,
+}
+
+impl Args {
+    fn setup(&self) -> Result<Setup> {
+        let method = match self.method {
+            MethodFlag::Mzsr => Method::Mzsr,
+            MethodFlag::Bicubic => Method::Bicubic,
+            MethodFlag::Aligned => Method::Aligned,
+        };
+        if !(self.memory.is_finite() && self.memory > 0.0) {
+            return Err(Error::input(format!("--memory {}: a positive number of GiB is needed", self.memory)));
+        }
+        if self.adapt_pixels == 0 {
+            return Err(Error::input("--adapt-pixels 0: use -n 0 to adapt to nothing"));
+        }
+        let blur = self.blur.blur(self.scale)?;
+        let degradation = &blur.degradation;
+        let choice = match &self.weights {
+            Some(name) => builtin::fit(Weights::open(name)?, degradation),
+            None => builtin::choose(degradation)?,
+        };
+        if let (Method::Mzsr, Some(warning)) = (method, &choice.warning) {
+            warn(warning);
+        }
+        let weights = choice.weights;
+        let rates = match &self.rates {
+            Some(rates) if rates.iter().any(|rate| !(rate.is_finite() && *rate >= 0.0)) => {
+                return Err(Error::input("--rates: each rate must be a number of at least 0"));
+            }
+            Some(rates) => Rates::by_update(rates),
+            None => weights.info.rates(),
+        };
+        let updates = self.updates.unwrap_or(weights.info.updates.unwrap_or(10));
+        Ok(Setup { method, blur, weights, updates, rates })
+    }
+}
+
+impl Setup {
+    /// The line that says what is assumed.
+    fn assumptions(&self, scale: f64) -> String {
+        let how = match self.method {
+            Method::Bicubic => "bicubic, nothing adapted".to_owned(),
+            Method::Aligned => "aligned cubic, nothing adapted".to_owned(),
+            Method::Mzsr if self.updates == 0 => format!("weights {}, 0 updates: nothing adapted", self.weights.info.name),
+            Method::Mzsr => format!("weights {}, {} updates", self.weights.info.name, self.updates),
+        };
+        format!("×{scale}: {}; {how}", self.blur.description)
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(args: Args) -> Result<Outcome> {
+    set_threads(args.threads)?;
+    let setup = args.setup()?;
+    let pairs = paths::pair(&args.inputs, &args.output)?;
+    for pair in &pairs {
+        Photo::check_output(&pair.output)?;
+    }
+    if !args.talk.quiet {
+        setup.blur.warnings.iter().for_each(|warning| warn(warning));
+        eprintln!("mzsr: {}", setup.assumptions(args.scale));
+    }
+    let engine = CpuEngine::new(args.threads)?;
+    if args.talk.verbose {
+        if let Some(details) = &setup.blur.details {
+            eprintln!("mzsr: kernel: {details}");
+        }
+        eprintln!("mzsr: {}", engine.name());
+    }
+    super::each(&pairs, |pair| one(&args, &setup, &engine, pair))
+}
+
+fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair) -> Result<()> {
+    let photo = Photo::read(&pair.input)?;
+    let name = pair.input.display().to_string();
+    let mut progress = Progress::new(args.talk.progress, &name);
+    let request = Request {
+        method: setup.method,
+        degradation: &setup.blur.degradation,
+        weights: &setup.weights,
+        updates: setup.updates,
+        rates: &setup.rates,
+        adapt_pixels: args.adapt_pixels,
+        memory: (args.memory * f64::from(1 << 30)) as u64,
+        ensemble: args.ensemble,
+        back_project: args.back_project,
+    };
+    let made = upscale(engine, &photo, &request, &mut |event| match event {
+        Event::Progress(share) => progress.set(share),
+        Event::Updated { update, loss } if args.talk.verbose => {
+            progress.say(&format!("mzsr: {name}: update {update}: the son's loss was {loss:.6}"));
+        }
+        Event::Halved { update, before, after, factor } if args.talk.verbose => progress.say(&format!(
+            "mzsr: {name}: update {update} raised the son's loss from {before:.6} to {after:.6}: \
+             undone, its rate is now {factor} of what was asked"
+        )),
+        Event::Updated { .. } | Event::Halved { .. } => {}
+    });
+    progress.finish();
+    let (result, report) = made.map_err(|error| super::about(&pair.input, error))?;
+    let warnings = result.write(&pair.output, &WriteOptions { jpeg_quality: args.quality })?;
+    if !args.talk.quiet {
+        photo.warnings().iter().chain(&warnings).for_each(|warning| warn(&format!("{name}: {warning}")));
+    }
+    if args.talk.verbose {
+        eprintln!("mzsr: {name}: {}", verdict(&photo, &result, &report));
+    }
+    Ok(())
+}
+
+fn verdict(photo: &Photo, result: &Photo, report: &Report) -> String {
+    let sizes =
+        format!("{} × {} to {} × {}", photo.width(), photo.height(), result.width(), result.height());
+    match report.losses {
+        None => format!("{sizes}, nothing adapted"),
+        Some((before, after)) => format!(
+            "{sizes}, {} updates on {} pixels, the son's loss {before:.6} to {after:.6}",
+            report.updates.len(),
+            report.adapted_pixels
+        ),
+    }
+}
