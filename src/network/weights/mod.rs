@@ -21,10 +21,12 @@
 //! `scale`, `downsample` and `kernels` are absent together when nobody recorded them.
 //!
 //! Safetensors without `format` are read too if they hold numbered pairs of weight and bias, as
-//! PyTorch writes them (`net.0.weight`, `net.0.bias`, `net.2.weight`, …; OIHW).
+//! PyTorch writes them (`net.0.weight`, `net.0.bias`, `net.2.weight`, …; OIHW); and so are
+//! TensorFlow checkpoints with `MODEL/conv1/kernel`, `MODEL/conv1/bias`, ….
 
 pub mod builtin;
 mod file;
+mod tensorflow;
 
 use crate::degrade::{Downsample, MAX_SCALE};
 use crate::network::Architecture;
@@ -163,11 +165,15 @@ impl Weights {
         builtin::open(name_or_path)
     }
 
-    /// Reads a file of ours or safetensors that PyTorch wrote.
+    /// Reads a file of ours, safetensors that PyTorch wrote, or a TensorFlow checkpoint (given as its
+    /// prefix, its `.index` or its `.data-00000-of-00001` file).
     ///
     /// # Errors
     /// A file that cannot be read, is larger than [`MAX_BYTES`], or does not hold such a network.
     pub fn load(path: &Path) -> Result<Self> {
+        if let Some(files) = tensorflow::files(path) {
+            return tensorflow::load(&files);
+        }
         let bytes = read(path)?;
         let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         file::parse(&bytes, &name).map_err(|message| Error::file(path, message))
@@ -217,7 +223,7 @@ impl Weights {
 
     /// Whether `path` names something that [`Weights::load`] could try.
     fn is_there(path: &Path) -> bool {
-        path.exists()
+        path.exists() || tensorflow::files(path).is_some()
     }
 
     /// What is wrong, if anything is.

@@ -69,7 +69,7 @@ fn what_would_not_load_is_not_saved() {
         weights.save(&path).unwrap_err().to_string()
     };
     assert!(with(&|w| w.parameters[7] = f32::NAN).contains("parameter 7 is NaN"));
-    assert!(with(&|w| drop(w.parameters.pop())).contains("parameters where 3-2-3 has"));
+    assert!(with(&|w| w.parameters.truncate(100)).contains("parameters where 3-2-3 has"));
     assert!(with(&|w| w.architecture.channels = vec![]).contains("layers"));
     assert!(with(&|w| w.info.scale = [2.0, 1.0]).contains("scale"));
     assert!(with(&|w| w.info.scale = [f64::NAN, 2.0]).contains("scale"));
