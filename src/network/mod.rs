@@ -4,6 +4,7 @@
 //! output = x + z_L; loss L = mean |output − y|.
 
 pub mod architecture;
+pub mod weights;
 
 pub use architecture::Architecture;
 

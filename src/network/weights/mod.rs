@@ -1,0 +1,266 @@
+//! A network's parameters, what they were trained for, and their files.
+//!
+//! # Our file
+//! Safetensors with the tensors `conv1.weight` (OIHW), `conv1.bias`, `conv2.weight`, … in f32 and
+//! these metadata, all text:
+//!
+//! | key | value |
+//! |---|---|
+//! | `format` | `mzsr-weights-1` |
+//! | `name` | what to call them |
+//! | `architecture` | channels: `3-64-64-64-64-64-64-64-3` |
+//! | `scale` | `2`, or a range: `2..4` |
+//! | `downsample` | `direct` or `bicubic` |
+//! | `kernels` | `true` if trained over blur kernels, `false` if without blur |
+//! | `start` | what the network's output is added to: `bicubic` (the `imresize` upscale) |
+//! | `updates` | the number of gradient steps trained for; absent if none |
+//! | `rates` | learning rates, JSON: one row an update, of one value or one a layer |
+//! | `recipe` | the recipe of the training, as text |
+//! | `provenance` | where they come from |
+//!
+//! `scale`, `downsample` and `kernels` are absent together when nobody recorded them.
+//!
+//! Safetensors without `format` are read too if they hold numbered pairs of weight and bias, as
+//! PyTorch writes them (`net.0.weight`, `net.0.bias`, `net.2.weight`, …; OIHW).
+
+pub mod builtin;
+mod file;
+
+use crate::degrade::{Downsample, MAX_SCALE};
+use crate::network::Architecture;
+use crate::{Error, Result};
+use std::io::{Read, Write};
+use std::path::Path;
+
+/// The largest file that is read, in bytes.
+pub const MAX_BYTES: usize = 64 << 20;
+/// The largest number of updates that weights may have been trained for, and of rows of rates.
+pub const MAX_UPDATES: usize = 10_000;
+
+/// The parameters of a network and what is known about them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// The network.
+    pub architecture: Architecture,
+    /// Its parameters, flat, in the order of [`Architecture::layers`].
+    pub parameters: Vec<f32>,
+    /// What they were trained for.
+    pub info: Info,
+}
+
+/// What weights were trained for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Info {
+    /// What to call them: the built-in name, or the file's.
+    pub name: String,
+    /// Whether scale, downsampling and kernels are recorded; if not, they hold a guess.
+    pub recorded: bool,
+    /// The smallest and the largest scale; equal for a single one.
+    pub scale: [f64; 2],
+    /// How the training's small pictures were made.
+    pub downsample: Downsample,
+    /// Whether the training went over blur kernels; if not, there was no blur.
+    pub kernels: bool,
+    /// What the network's output is added to: `bicubic`, the `imresize` upscale.
+    pub start: String,
+    /// The number of gradient steps trained for, if any.
+    pub updates: Option<usize>,
+    /// Learning rates: a row an update, each with one value or one a layer. The last row holds
+    /// for all updates after it.
+    pub rates: Vec<Vec<f64>>,
+    /// The recipe of the training, if recorded.
+    pub recipe: String,
+    /// Where they come from.
+    pub provenance: String,
+}
+
+impl Info {
+    /// What was trained for, with the rates published for that ([`published_rates`]) and nothing
+    /// else known.
+    pub fn new(name: impl Into<String>, scale: [f64; 2], downsample: Downsample, kernels: bool) -> Self {
+        Info {
+            name: name.into(),
+            recorded: true,
+            scale,
+            downsample,
+            kernels,
+            start: "bicubic".to_owned(),
+            updates: None,
+            rates: published_rates(scale, downsample),
+            recipe: String::new(),
+            provenance: String::new(),
+        }
+    }
+
+    /// Nothing recorded: taken for bicubic ×2 without blur.
+    pub(crate) fn unrecorded(name: impl Into<String>, provenance: &str) -> Self {
+        let info = Info::new(name, [2.0, 2.0], Downsample::Bicubic, false);
+        Info { recorded: false, provenance: provenance.to_owned(), ..info }
+    }
+
+    /// `×2`, or `×2 to ×4`.
+    pub fn scale_text(&self) -> String {
+        let [min, max] = self.scale;
+        if min == max { format!("×{min}") } else { format!("×{min} to ×{max}") }
+    }
+
+    /// `×2, direct downsampling, with blur`, or that it is not recorded.
+    pub fn purpose(&self) -> String {
+        if !self.recorded {
+            return "not recorded".to_owned();
+        }
+        let blur = if self.kernels { "with blur" } else { "without blur" };
+        format!("{}, {} downsampling, {blur}", self.scale_text(), self.downsample)
+    }
+
+    /// What is wrong with it, for a network of `depth` layers.
+    fn check(&self, depth: usize) -> std::result::Result<(), String> {
+        let [min, max] = self.scale;
+        if !(1.0..=MAX_SCALE).contains(&min) || !(min..=MAX_SCALE).contains(&max) {
+            return Err(format!("scale {min} to {max} is not within 1 to {MAX_SCALE}"));
+        }
+        if self.start != "bicubic" {
+            return Err(format!("start {} is not known; only `bicubic` is", quoted(&self.start)));
+        }
+        if self.updates.is_some_and(|updates| updates > MAX_UPDATES) || self.rates.len() > MAX_UPDATES {
+            return Err(format!("updates and rows of rates are at most {MAX_UPDATES}"));
+        }
+        for (row, rates) in self.rates.iter().enumerate() {
+            if rates.len() != 1 && rates.len() != depth {
+                let count = rates.len();
+                return Err(format!(
+                    "rates of update {} are {count}; one value is needed, or one for each of the {depth} layers",
+                    row + 1
+                ));
+            }
+            if let Some(wrong) = rates.iter().find(|rate| !(rate.is_finite() && **rate >= 0.0)) {
+                return Err(format!("rate {wrong} of update {} is not a number of at least 0", row + 1));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The paper's learning rates by update for what weights were trained for (PROTOCOL.md).
+pub fn published_rates(scale: [f64; 2], downsample: Downsample) -> Vec<Vec<f64>> {
+    let [min, max] = scale;
+    let rates: &[f64] = match downsample {
+        Downsample::Direct if min < max => &[1e-2, 1e-2, 1e-2, 5e-3],
+        Downsample::Direct if max > 3.0 => &[1e-2, 5e-3, 5e-3, 5e-3, 5e-3, 1e-3],
+        Downsample::Direct => &[2e-2, 1e-2, 1e-2, 1e-2, 5e-3],
+        Downsample::Bicubic => &[1e-2, 1e-2, 1e-2, 1e-3],
+    };
+    rates.iter().map(|&rate| vec![rate]).collect()
+}
+
+impl Weights {
+    /// Built-in weights by name, or a file by path. A built-in name wins over a file called the
+    /// same; `./name` is the file.
+    ///
+    /// # Errors
+    /// Neither a built-in name nor a file, or as [`Weights::load`].
+    pub fn open(name_or_path: &str) -> Result<Self> {
+        builtin::open(name_or_path)
+    }
+
+    /// Reads a file of ours or safetensors that PyTorch wrote.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is larger than [`MAX_BYTES`], or does not hold such a network.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = read(path)?;
+        let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        file::parse(&bytes, &name).map_err(|message| Error::file(path, message))
+    }
+
+    /// The same from memory; `name` is used in errors, and as the name where none is recorded.
+    ///
+    /// # Errors
+    /// Anything but such a file.
+    pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
+        file::parse(bytes, name).map_err(|message| Error::file(name, message))
+    }
+
+    /// Our file, in memory.
+    ///
+    /// # Errors
+    /// Parameters or information that [`Weights::from_bytes`] would refuse.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.check().and_then(|()| file::write(self)).map_err(|message| Error::input(format!("weights: {message}")))
+    }
+
+    /// Writes our file: beside `path` first, then renamed, so that no half file is ever seen.
+    ///
+    /// # Errors
+    /// Parameters or information that [`Weights::load`] would refuse, or a file that cannot be
+    /// written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let bytes = self.to_bytes()?;
+        let failed = |error| Error::io(path, error);
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".mzsr-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let mut file = builder.tempfile_in(folder).map_err(failed)?;
+        file.write_all(&bytes).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    /// Whether `path` names something that [`Weights::load`] could try.
+    fn is_there(path: &Path) -> bool {
+        path.exists()
+    }
+
+    /// What is wrong, if anything is.
+    fn check(&self) -> std::result::Result<(), String> {
+        let Weights { architecture, parameters, info } = self;
+        Architecture::new(architecture.channels.clone()).map_err(|error| error.to_string())?;
+        if architecture.channels.first() != Some(&3) {
+            return Err(format!("the network {architecture} does not take pictures of 3 channels"));
+        }
+        let count = architecture.parameter_count();
+        if parameters.len() != count {
+            return Err(format!("{} parameters where {architecture} has {count}", parameters.len()));
+        }
+        if let Some(at) = parameters.iter().position(|value| !value.is_finite()) {
+            return Err(format!("parameter {at} is {}; the training that made it diverged", parameters[at]));
+        }
+        info.check(architecture.depth())
+    }
+}
+
+/// The whole file, if it is not larger than [`MAX_BYTES`].
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let failed = |error| Error::io(path, error);
+    if std::fs::metadata(path).map_err(failed)?.is_dir() {
+        return Err(Error::file(path, "is a folder; a file of weights is needed"));
+    }
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(Error::file(path, file::too_large()));
+    }
+    Ok(bytes)
+}
+
+/// Text from a file as it may stand in a one-line message: escaped, and cut if long.
+fn quoted(text: &str) -> String {
+    let mut short: String = text.chars().take(60).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    format!("'{}'", short.escape_debug())
+}
+
+#[cfg(test)]
+mod tests;
