@@ -133,7 +133,9 @@ impl Setup {
         let how = match self.method {
             Method::Bicubic => "bicubic, nothing adapted".to_owned(),
             Method::Aligned => "aligned cubic, nothing adapted".to_owned(),
-            Method::Mzsr if self.updates == 0 => format!("weights {}, 0 updates: nothing adapted", self.weights.info.name),
+            Method::Mzsr if self.updates == 0 => {
+                format!("weights {}, 0 updates: nothing adapted", self.weights.info.name)
+            }
             Method::Mzsr => format!("weights {}, {} updates", self.weights.info.name, self.updates),
         };
         format!("×{scale}: {}; {how}", self.blur.description)
@@ -201,8 +203,7 @@ fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair) -> Re
 }
 
 fn verdict(photo: &Photo, result: &Photo, report: &Report) -> String {
-    let sizes =
-        format!("{} × {} to {} × {}", photo.width(), photo.height(), result.width(), result.height());
+    let sizes = format!("{} × {} to {} × {}", photo.width(), photo.height(), result.width(), result.height());
     match report.losses {
         None => format!("{sizes}, nothing adapted"),
         Some((before, after)) => format!(
