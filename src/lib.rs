@@ -9,7 +9,7 @@
 #![warn(missing_docs)]
 
 pub mod adapt;
-//pub mod cli;
+pub mod cli;
 pub mod degrade;
 pub mod engine;
 pub mod error;

@@ -6,7 +6,7 @@
 
 mod descent;
 mod geometry;
-//pub mod photo;
+pub mod photo;
 pub mod plan;
 mod restore;
 mod son;

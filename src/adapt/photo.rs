@@ -1,34 +1,30 @@
 //! A photo file's pixels in, a larger photo of the same kind out.
 
 use super::plan::Job;
-use super::restore::{Report, Restorer};
+use super::restore::{Report, Restorer, back_project};
 use super::{Event, Rates};
-use crate::degrade::{Degradation, aligned_window, high_size, resize_window};
+use crate::degrade::{Degradation, high_size, resize_window};
 use crate::engine::Engine;
 use crate::image::Photo;
 use crate::network::Network;
 use crate::network::weights::Weights;
-use crate::{Error, Raster, Result};
+use crate::{Raster, Result};
 use std::ops::Range;
 
 /// How a photo is enlarged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Method {
+#[derive(Clone, Copy, Debug)]
+pub enum Method<'a> {
     /// The network, adapted to the photo.
-    Mzsr,
+    Mzsr(Adaptation<'a>),
     /// Cubic, on the grid of `imresize`.
     Bicubic,
     /// Cubic, on the grid that the degradation samples.
     Aligned,
 }
 
-/// Everything that [`upscale`] is told.
-#[derive(Clone, Debug)]
-pub struct Request<'a> {
-    /// How.
-    pub method: Method,
-    /// What made the photo small.
-    pub degradation: &'a Degradation,
+/// How the network adapts.
+#[derive(Clone, Copy, Debug)]
+pub struct Adaptation<'a> {
     /// The weights to begin from.
     pub weights: &'a Weights,
     /// The number of updates.
@@ -37,12 +33,21 @@ pub struct Request<'a> {
     pub rates: &'a Rates,
     /// At most so many pixels are adapted on: the most detailed parts of a larger photo.
     pub adapt_pixels: usize,
-    /// Bytes of memory to stay under.
-    pub memory: u64,
     /// Mean over the 8 flips and rotations.
     pub ensemble: bool,
-    /// How often the residual is put back.
+}
+
+/// Everything that [`upscale`] is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// What made the photo small.
+    pub degradation: &'a Degradation,
+    /// How it is enlarged.
+    pub method: Method<'a>,
+    /// How often the residual LR − D(SR) is put back.
     pub back_project: usize,
+    /// Bytes of memory to stay under.
+    pub memory: u64,
 }
 
 impl Request<'_> {
@@ -50,13 +55,16 @@ impl Request<'_> {
     fn job(&self, photo: &Photo) -> Job {
         let scale = self.degradation.scale();
         let high = high_size(photo.height(), scale) as u64 * high_size(photo.width(), scale) as u64;
-        let network = self.method == Method::Mzsr;
+        let (updates, ensemble) = match self.method {
+            Method::Mzsr(adaptation) => (adaptation.updates, adaptation.ensemble),
+            Method::Bicubic | Method::Aligned => (0, false),
+        };
         Job {
             low: photo.height() as u64 * photo.width() as u64,
             high,
             pixel_bytes: photo.kind().pixel_bytes() as u64,
-            adapts: network && self.updates > 0,
-            holds_result: self.back_project > 0 || (network && self.ensemble),
+            adapts: updates > 0,
+            holds_result: ensemble || self.back_project > 0,
         }
     }
 }
@@ -87,7 +95,7 @@ pub fn upscale<E: Engine<Elem = f32>>(
     let alpha: Option<Raster<f32>> = photo.alpha();
     let cubic = |low: &Raster<f32>, rows: Range<usize>| match request.method {
         Method::Bicubic => resize_window(low, scale, rows, 0..width),
-        Method::Aligned | Method::Mzsr => degradation.aligned_window(low, rows, 0..width),
+        Method::Aligned | Method::Mzsr(_) => degradation.aligned_window(low, rows, 0..width),
     };
     let mut result = Photo::like(photo, height, width);
     let mut put = |y: usize, band: Raster<f32>| {
@@ -96,21 +104,29 @@ pub fn upscale<E: Engine<Elem = f32>>(
         Ok(())
     };
     let report = match request.method {
-        Method::Mzsr => {
-            let network = Network::new(engine, &request.weights.architecture);
+        Method::Mzsr(adaptation) => {
+            let network = Network::new(engine, &adaptation.weights.architecture);
             Restorer {
                 network: &network,
-                parameters: &request.weights.parameters,
+                parameters: &adaptation.weights.parameters,
                 degradation,
-                rates: request.rates,
-                updates: request.updates,
+                rates: adaptation.rates,
+                updates: adaptation.updates,
                 guard: true,
-                adapt_pixels: request.adapt_pixels,
+                adapt_pixels: adaptation.adapt_pixels,
                 plan,
-                ensemble: request.ensemble,
+                ensemble: adaptation.ensemble,
                 back_project: request.back_project,
             }
             .restore(&colours, events, &mut put)?
+        }
+        Method::Bicubic | Method::Aligned if request.back_project > 0 => {
+            let mut whole = cubic(&colours, 0..height);
+            for _ in 0..request.back_project {
+                back_project(&mut whole, &colours, degradation);
+            }
+            put(0, whole)?;
+            Report::default()
         }
         Method::Bicubic | Method::Aligned => {
             for y in (0..height).step_by(BAND) {

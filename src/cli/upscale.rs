@@ -3,8 +3,9 @@
 use super::Outcome;
 use super::options::{Blur, DegradationArgs, TalkArgs, set_threads, warn};
 use super::progress::Progress;
-use crate::adapt::photo::{Method, Request, upscale};
+use crate::adapt::photo::{Adaptation, Method, Request, upscale};
 use crate::adapt::{Event, Rates, Report};
+use crate::degrade::Degradation;
 use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
 use crate::image::{Photo, WriteOptions, paths};
@@ -85,8 +86,12 @@ pub struct Args {
 
 /// What holds for every photo.
 struct Setup {
-    method: Method,
     blur: Blur,
+    /// Nothing for the cubic methods.
+    network: Option<NetworkSetup>,
+}
+
+struct NetworkSetup {
     weights: Weights,
     updates: usize,
     rates: Rates,
@@ -94,11 +99,6 @@ struct Setup {
 
 impl Args {
     fn setup(&self) -> Result<Setup> {
-        let method = match self.method {
-            MethodFlag::Mzsr => Method::Mzsr,
-            MethodFlag::Bicubic => Method::Bicubic,
-            MethodFlag::Aligned => Method::Aligned,
-        };
         if !(self.memory.is_finite() && self.memory > 0.0) {
             return Err(Error::input(format!("--memory {}: a positive number of GiB is needed", self.memory)));
         }
@@ -106,12 +106,16 @@ impl Args {
             return Err(Error::input("--adapt-pixels 0: use -n 0 to adapt to nothing"));
         }
         let blur = self.blur.blur(self.scale)?;
-        let degradation = &blur.degradation;
+        let network = (self.method == MethodFlag::Mzsr).then(|| self.network(&blur.degradation)).transpose()?;
+        Ok(Setup { blur, network })
+    }
+
+    fn network(&self, degradation: &Degradation) -> Result<NetworkSetup> {
         let choice = match &self.weights {
             Some(name) => builtin::fit(Weights::open(name)?, degradation),
             None => builtin::choose(degradation)?,
         };
-        if let (Method::Mzsr, Some(warning)) = (method, &choice.warning) {
+        if let Some(warning) = &choice.warning {
             warn(warning);
         }
         let weights = choice.weights;
@@ -120,23 +124,27 @@ impl Args {
                 return Err(Error::input("--rates: each rate must be a number of at least 0"));
             }
             Some(rates) => Rates::by_update(rates),
-            None => weights.info.rates(),
+            None => Rates(weights.info.rates.clone()),
         };
-        let updates = self.updates.unwrap_or(weights.info.updates.unwrap_or(10));
-        Ok(Setup { method, blur, weights, updates, rates })
+        let updates = self.updates.or(weights.info.updates).unwrap_or(10);
+        Ok(NetworkSetup { weights, updates, rates })
     }
 }
 
 impl Setup {
     /// The line that says what is assumed.
-    fn assumptions(&self, scale: f64) -> String {
-        let how = match self.method {
-            Method::Bicubic => "bicubic, nothing adapted".to_owned(),
-            Method::Aligned => "aligned cubic, nothing adapted".to_owned(),
-            Method::Mzsr if self.updates == 0 => format!("weights {}, 0 updates: nothing adapted", self.weights.info.name),
-            Method::Mzsr => format!("weights {}, {} updates", self.weights.info.name, self.updates),
+    fn assumptions(&self, args: &Args) -> String {
+        let how = match (&self.network, args.method) {
+            (Some(NetworkSetup { weights, updates: 0, .. }), _) => {
+                format!("weights {}, 0 updates: nothing adapted", weights.info.name)
+            }
+            (Some(NetworkSetup { weights, updates, .. }), _) => {
+                format!("weights {}, {updates} update{}", weights.info.name, if *updates == 1 { "" } else { "s" })
+            }
+            (None, MethodFlag::Aligned) => "aligned cubic, nothing adapted".to_owned(),
+            (None, _) => "bicubic, nothing adapted".to_owned(),
         };
-        format!("×{scale}: {}; {how}", self.blur.description)
+        format!("×{}: {}; {how}", args.scale, self.blur.description)
     }
 }
 
@@ -150,7 +158,7 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
     }
     if !args.talk.quiet {
         setup.blur.warnings.iter().for_each(|warning| warn(warning));
-        eprintln!("mzsr: {}", setup.assumptions(args.scale));
+        eprintln!("mzsr: {}", setup.assumptions(&args));
     }
     let engine = CpuEngine::new(args.threads)?;
     if args.talk.verbose {
@@ -166,16 +174,22 @@ fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair) -> Re
     let photo = Photo::read(&pair.input)?;
     let name = pair.input.display().to_string();
     let mut progress = Progress::new(args.talk.progress, &name);
+    let method = match &setup.network {
+        Some(network) => Method::Mzsr(Adaptation {
+            weights: &network.weights,
+            updates: network.updates,
+            rates: &network.rates,
+            adapt_pixels: args.adapt_pixels,
+            ensemble: args.ensemble,
+        }),
+        None if args.method == MethodFlag::Aligned => Method::Aligned,
+        None => Method::Bicubic,
+    };
     let request = Request {
-        method: setup.method,
         degradation: &setup.blur.degradation,
-        weights: &setup.weights,
-        updates: setup.updates,
-        rates: &setup.rates,
-        adapt_pixels: args.adapt_pixels,
-        memory: (args.memory * f64::from(1 << 30)) as u64,
-        ensemble: args.ensemble,
+        method,
         back_project: args.back_project,
+        memory: (args.memory * f64::from(1 << 30)) as u64,
     };
     let made = upscale(engine, &photo, &request, &mut |event| match event {
         Event::Progress(share) => progress.set(share),
@@ -201,8 +215,7 @@ fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair) -> Re
 }
 
 fn verdict(photo: &Photo, result: &Photo, report: &Report) -> String {
-    let sizes =
-        format!("{} × {} to {} × {}", photo.width(), photo.height(), result.width(), result.height());
+    let sizes = format!("{} × {} to {} × {}", photo.width(), photo.height(), result.width(), result.height());
     match report.losses {
         None => format!("{sizes}, nothing adapted"),
         Some((before, after)) => format!(

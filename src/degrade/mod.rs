@@ -4,11 +4,11 @@
 //! those of MATLAB's `imresize` unless a name says `aligned`.
 
 mod blur;
-//mod photo;
+mod photo;
 mod taps;
 
 pub use blur::{blur, blur_at};
-//pub use photo::{Noise, degrade_photo};
+pub use photo::{Noise, degrade_photo};
 pub use taps::Taps;
 
 use crate::kernel::{Kernel, Phase};

@@ -1,0 +1,7 @@
+//! The `mzsr` program: see `mzsr --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mzsr::cli::main()
+}
