@@ -1,5 +1,7 @@
 //! Blur kernels: what a SPEC means, Gaussians, files, moments.
 
+mod files;
+mod matlab;
 mod spec;
 
 pub use spec::{KernelSpec, Loaded};

@@ -1,6 +1,6 @@
 //! What a kernel SPEC means, and the kernel it comes to.
 
-use super::{Gaussian, Kernel, KernelConvention, MAX_SIZE, near};
+use super::{Gaussian, Kernel, KernelConvention, MAX_SIZE, files, near};
 use crate::{Error, Result};
 use std::path::PathBuf;
 
@@ -126,7 +126,13 @@ impl KernelSpec {
                 loaded.gaussian = Some(gaussian);
             }
             KernelSpec::File(path) => {
-                return Err(Error::file(path, "not yet"));
+                let read = files::read(path)?;
+                let name = read.variable.as_ref().map_or(String::new(), |name| format!(", variable '{name}'"));
+                loaded.description =
+                    format!("{}{name}, {} x {}", path.display(), read.kernel.width, read.kernel.height);
+                loaded.said = read.warnings;
+                loaded.variable = read.variable;
+                loaded.kernel = Some(read.kernel);
             }
         }
         Ok(loaded.reviewed())
