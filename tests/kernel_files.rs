@@ -87,11 +87,11 @@ fn what_is_no_kernel_is_refused_with_the_remedy() {
 fn off_centre_kernels_are_told_of_and_recentred() {
     let loaded = written(b"0 0 0 0 1\n0 0 0 0 0\n0 0 0 0 0\n", "k.txt").unwrap();
     assert!(
-        loaded.warnings[0].contains("2.00 px right and 1.00 px above")
+        loaded.warnings[0].contains("2.00 px right of and 1.00 px above")
             && loaded.warnings[0].contains("--centre-kernel")
     );
     let turned = loaded.clone().with_convention(KernelConvention::Convolve);
-    assert!(turned.warnings[0].contains("2.00 px left and 1.00 px below"), "{:?}", turned.warnings);
+    assert!(turned.warnings[0].contains("2.00 px left of and 1.00 px below"), "{:?}", turned.warnings);
     assert!(turned.description.ends_with("turned by 180°"));
     let centred = loaded.recentred();
     assert!(centred.warnings.is_empty());
@@ -117,30 +117,6 @@ fn written_files_are_read_back() {
     let negative = Kernel { height: 1, width: 3, data: vec![-0.1, 1.2, -0.1] };
     assert!(negative.save(&folder.path().join("n.png")).is_err());
     assert!(negative.save_picture(&folder.path().join("n.png")).is_ok());
-}
-
-#[test]
-fn damaged_files_never_panic() {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(fixture("")).unwrap() {
-        let source = entry.unwrap().path();
-        let bytes = std::fs::read(&source).unwrap();
-        let path = folder.path().join(source.file_name().unwrap());
-        for length in 0..bytes.len() {
-            std::fs::write(&path, &bytes[..length]).unwrap();
-            let _ = load(&path);
-        }
-        for at in 0..bytes.len() {
-            for flip in [0xff, 0x01, 0x80] {
-                let mut bytes = bytes.clone();
-                bytes[at] ^= flip;
-                std::fs::write(&path, &bytes).unwrap();
-                if let Err(error) = load(&path) {
-                    assert!(!error.to_string().contains('\n'), "{error}");
-                }
-            }
-        }
-    }
 }
 
 #[test]

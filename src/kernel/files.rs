@@ -326,3 +326,32 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     file.persist(path).map_err(|error| Error::io(path, error.error))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_files_never_panic() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernels");
+        let try_one = |bytes: &[u8], named_mat| match parse(bytes, named_mat) {
+            Ok(read) => assert!((read.kernel.data.iter().sum::<f64>() - 1.0).abs() < 1e-6),
+            Err(error) => assert!(!error.contains('\n'), "{error}"),
+        };
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let named_mat = path.extension().is_some_and(|e| e == "mat");
+            for length in 0..bytes.len() {
+                try_one(&bytes[..length], named_mat);
+            }
+            for at in 0..bytes.len() {
+                for flip in [0xff, 0x01, 0x02, 0x10, 0x80] {
+                    let mut bytes = bytes.clone();
+                    bytes[at] ^= flip;
+                    try_one(&bytes, named_mat);
+                }
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod files;
 mod matlab;
+mod picture;
 mod spec;
 
 pub use spec::{KernelSpec, Loaded};
