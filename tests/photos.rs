@@ -81,11 +81,11 @@ fn every_format_keeps_every_kind_that_it_holds() {
             if lossless {
                 assert_eq!(back.kind(), kind, "{about}");
                 assert!(warnings.is_empty(), "{about}");
-                assert_eq!((back.rgb::<f64>(), back.alpha::<f64>()), (photo.rgb(), photo.alpha()), "{about}");
+                assert!(back.rgb::<f64>() == photo.rgb() && back.alpha::<f64>() == photo.alpha(), "{about}");
             }
             if format == Format::WebP || format == Format::Bmp {
                 assert_eq!(back.kind().has_alpha(), kind.has_alpha(), "{about}");
-                assert_eq!(back.rgb8(), photo.rgb8(), "{about}");
+                assert!(back.rgb8() == photo.rgb8(), "{about}");
                 assert_eq!(warnings.iter().any(|w| w.contains("8 bits")), kind.is_sixteen(), "{about}");
             }
             if format == Format::Jpeg {
@@ -104,7 +104,7 @@ fn every_format_keeps_every_kind_that_it_holds() {
             if format == Format::WebP && kind.is_grey() {
                 assert!(back.icc.is_none() && warnings.iter().any(|w| w.contains("grey ICC")), "{about}");
             } else {
-                assert_eq!(back.icc, photo.icc, "{about}");
+                assert!(back.icc == photo.icc, "{about}");
             }
             let kept = back.exif.unwrap();
             assert!(kept.windows(6).any(|w| w == b"Maker\0"), "{about}");
@@ -215,8 +215,8 @@ fn values_are_clipped_and_rounded_half_to_even() {
     photo.put_rows(9, &Raster::from_vec(2, 2, 3, vec![1.0_f32; 12]), None);
     assert_eq!(photo.rgb8().row(1), [255; 6]);
     let mut grey = Photo::new(PixelKind::new(true, false, true), Format::Png, 1, 1);
-    grey.put_rows(0, &Raster::from_vec(1, 1, 3, vec![0.1_f64, 0.2, 0.6]), None);
-    assert_eq!(grey.rgb::<f64>().data[0], (0.3 * 65535.0_f64).round() / 65535.0);
+    grey.put_rows(0, &Raster::from_vec(1, 1, 3, vec![0.1_f64, 0.2, 0.5]), None);
+    assert_eq!(grey.rgb::<f64>().data[0], (0.8 / 3.0 * 65535.0_f64).round() / 65535.0);
 }
 
 #[test]
