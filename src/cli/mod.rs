@@ -3,11 +3,14 @@
 mod degrade;
 mod options;
 mod progress;
+mod score;
 mod upscale;
+mod weights;
 
 use crate::image::paths::Pair;
 use crate::{Error, Result};
 use clap::{Parser, Subcommand};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -38,6 +41,10 @@ enum Command {
     Upscale(upscale::Args),
     /// Make photos small: blur and drop pixels, as a camera or another program would have done
     Degrade(degrade::Args),
+    /// How close pictures are to the true ones: PSNR and SSIM
+    Score(score::Args),
+    /// List, show and convert weights
+    Weights(weights::Args),
 }
 
 /// What a command has to say at the end.
@@ -54,6 +61,8 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Upscale(args) => upscale::run(args),
         Command::Degrade(args) => degrade::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Weights(args) => weights::run(args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
@@ -91,5 +100,14 @@ fn about(path: &Path, error: Error) -> Error {
     match error {
         Error::Input(text) | Error::Numeric(text) => Error::file(path, text),
         other => other,
+    }
+}
+
+/// Text to standard output. A reader that has seen enough is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", error)),
+        _ => Ok(()),
     }
 }

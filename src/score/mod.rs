@@ -196,7 +196,7 @@ mod tests {
                 for c in 0..3 {
                     state = (state * 1103515245 + 12345) % (1 << 31);
                     let noise = ((state >> 16) % 41) as i64 - 20;
-                    let value = ((x * (7 + c) + y * 5 + 40 * c + (x * y >> 3)) % 256) as i64;
+                    let value = ((x * (7 + c) + y * 5 + 40 * c + ((x * y) >> 3)) % 256) as i64;
                     let at = (y * width + x) * 3 + c;
                     hr.data[at] = value as u8;
                     sr.data[at] = (value + noise).clamp(0, 255) as u8;

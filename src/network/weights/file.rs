@@ -1,6 +1,6 @@
 //! Safetensors: ours, and those that PyTorch writes.
 
-use super::{Info, MAX_BYTES, Weights, quoted};
+use super::{Info, MAX_BYTES, Weights, parse_scale, quoted};
 use crate::network::Architecture;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -95,14 +95,6 @@ fn ours(metadata: &HashMap<String, String>, tensors: Vec<(&str, TensorView)>, na
         return Err(format!("holds tensor {}, which {architecture} does not have; make it again", quoted(extra)));
     }
     Ok(Weights { architecture, parameters, info })
-}
-
-/// `2`, or `2..4`.
-pub(super) fn parse_scale(text: &str) -> Option<[f64; 2]> {
-    match text.split_once("..") {
-        Some((min, max)) => Some([min.trim().parse().ok()?, max.trim().parse().ok()?]),
-        None => text.trim().parse().ok().map(|scale| [scale, scale]),
-    }
 }
 
 fn write_scale([min, max]: [f64; 2]) -> String {

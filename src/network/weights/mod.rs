@@ -155,6 +155,20 @@ pub fn published_rates(scale: [f64; 2], downsample: Downsample) -> Vec<Vec<f64>>
     rates.iter().map(|&rate| vec![rate]).collect()
 }
 
+/// Reads a scale or a range of them: `2`, or `2..4`.
+pub fn parse_scale(text: &str) -> Option<[f64; 2]> {
+    let (min, max) = text.split_once("..").unwrap_or((text, text));
+    Some([min.trim().parse().ok()?, max.trim().parse().ok()?])
+}
+
+/// Reads rates: `0.02,0.01` (one an update), or JSON with rows of one value or one a layer.
+pub fn parse_rates(text: &str) -> Option<Vec<Vec<f64>>> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text).ok();
+    }
+    text.split(',').map(|rate| rate.trim().parse().ok().map(|rate| vec![rate])).collect()
+}
+
 impl Weights {
     /// Built-in weights by name, or a file by path. A built-in name wins over a file called the
     /// same; `./name` is the file.
