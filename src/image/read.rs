@@ -153,7 +153,7 @@ fn decoded<D: ImageDecoder>(mut decoder: D, format: Format) -> std::result::Resu
         warnings.push("floating-point values are clipped to [0, 1] and kept as 16 bits".into());
         let mut data: Vec<f32> = room(count)?;
         decoder.read_image(bytemuck::cast_slice_mut(&mut data)).map_err(line)?;
-        let quantised = |v: f32| (f64::from(v).max(0.0).min(1.0) * 65535.0).round_ties_even() as u16;
+        let quantised = |v: f32| (f64::from(v).clamp(0.0, 1.0) * 65535.0).round_ties_even() as u16;
         Samples::Sixteen(data.into_iter().map(quantised).collect())
     } else if sixteen {
         let mut data: Vec<u16> = room(count)?;
