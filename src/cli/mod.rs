@@ -1,6 +1,7 @@
 //! The command line: one file a command; arguments in, library calls, lines out. No arithmetic.
 
 mod degrade;
+mod kernel;
 mod options;
 mod progress;
 mod score;
@@ -41,6 +42,8 @@ enum Command {
     Upscale(upscale::Args),
     /// Make photos small: blur and drop pixels, as a camera or another program would have done
     Degrade(degrade::Args),
+    /// Make and look at blur kernels
+    Kernel(kernel::Args),
     /// How close pictures are to the true ones: PSNR and SSIM
     Score(score::Args),
     /// List, show and convert weights
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Upscale(args) => upscale::run(args),
         Command::Degrade(args) => degrade::run(args),
+        Command::Kernel(args) => kernel::run(args),
         Command::Score(args) => score::run(args),
         Command::Weights(args) => weights::run(args),
     };

@@ -115,7 +115,7 @@ pub(super) fn set_size(exif: &mut [u8], height: usize, width: usize) {
 }
 
 /// Ten bytes that follow a tag and say: one number, `v`, as a SHORT where it fits.
-fn number(ifds: &Ifds<'_>, v: u32) -> [u8; 10] {
+pub(super) fn number(ifds: &Ifds<'_>, v: u32) -> [u8; 10] {
     let mut patch = [0; 10];
     patch[2..6].copy_from_slice(&ifds.long(1));
     match u16::try_from(v) {
@@ -131,7 +131,7 @@ fn number(ifds: &Ifds<'_>, v: u32) -> [u8; 10] {
     patch
 }
 
-fn set(exif: &mut [u8], entry: Entry, patch: [u8; 10]) {
+pub(super) fn set(exif: &mut [u8], entry: Entry, patch: [u8; 10]) {
     if let Some(bytes) = exif.get_mut(entry.at + 2..entry.at + 12) {
         bytes.copy_from_slice(&patch);
     }

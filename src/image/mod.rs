@@ -10,6 +10,7 @@ mod metadata;
 pub mod paths;
 mod read;
 mod tiff;
+mod tiff_kinds;
 mod write;
 
 pub use format::Format;

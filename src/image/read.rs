@@ -1,6 +1,6 @@
 //! A file in.
 
-use super::{Format, MAX_PIXELS, Photo, PixelKind, Samples, metadata, paths};
+use super::{Format, MAX_PIXELS, Photo, PixelKind, Samples, metadata, paths, tiff_kinds};
 use crate::{Error, Result};
 use ::image::codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, png::PngDecoder, tiff::TiffDecoder, webp::WebPDecoder};
 use ::image::{ColorType, ImageDecoder, ImageError, Limits, metadata::Orientation};
@@ -51,7 +51,17 @@ impl Photo {
             }
             Format::Jpeg => JpegDecoder::new(Cursor::new(bytes)).map_err(line).and_then(|d| decoded(d, format)),
             Format::WebP => WebPDecoder::new(Cursor::new(bytes)).map_err(line).and_then(|d| decoded(d, format)),
-            Format::Tiff => TiffDecoder::new(Cursor::new(bytes)).map_err(line).and_then(|d| decoded(d, format)),
+            Format::Tiff => {
+                let plain = tiff_kinds::rewritten(bytes);
+                let source = plain.as_ref().map_or(bytes, |plain| &plain.bytes);
+                let made = TiffDecoder::new(Cursor::new(source)).map_err(line).and_then(|d| decoded(d, format));
+                made.map(|(mut photo, orientation)| {
+                    if let Some(plain) = plain {
+                        plain.undo(&mut photo);
+                    }
+                    (photo, orientation)
+                })
+            }
             Format::Bmp => BmpDecoder::new(Cursor::new(bytes)).map_err(line).and_then(|d| decoded(d, format)),
         };
         let (mut photo, orientation) = made.map_err(|e| format!("cannot be read as {}: {e}", format.name()))?;

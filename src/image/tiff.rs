@@ -6,6 +6,8 @@ use super::{Photo, Samples};
 use rayon::prelude::*;
 use std::io::{self, Write};
 
+/// The tag of the ICC profile.
+const ICC: u16 = 34675;
 /// Bytes of a strip before compression, about.
 const STRIP: usize = 1 << 18;
 
@@ -14,6 +16,8 @@ pub(super) fn complete(photo: &mut Photo, bytes: &[u8]) {
     let Some(ifds) = Ifds::new(bytes) else { return };
     let Some(first) = ifds.first() else { return };
     photo.exif = Description::of(&ifds).and_then(Description::into_exif);
+    // The profile's values have no type, which the decoder does not take.
+    photo.icc = photo.icc.take().or_else(|| ifds.tags(first, |tag| tag == ICC).pop().map(|tag| tag.data));
     if ifds.link(first).and_then(|at| ifds.u32(at)).is_some_and(|next| next != 0) {
         photo.warn("of the pictures in this file the first is taken");
     }
@@ -80,7 +84,7 @@ pub(super) fn write(photo: &Photo, exif: Option<&[u8]>, icc: Option<&[u8]>, out:
         tags.push(Tag::shorts(338, &[2]));
     }
     if let Some(icc) = icc {
-        tags.push(Tag { tag: 34675, kind: 7, count: icc.len() as u32, data: icc.to_vec() });
+        tags.push(Tag { tag: ICC, kind: 7, count: icc.len() as u32, data: icc.to_vec() });
     }
     let first = put_directory(&mut tail, at, tags).ok_or_else(short)?;
     out.write_all(b"II\x2a\0")?;

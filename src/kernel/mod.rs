@@ -1,5 +1,8 @@
 //! Blur kernels: what a SPEC means, Gaussians, files, moments.
 
+mod files;
+mod matlab;
+mod picture;
 mod spec;
 
 pub use spec::{KernelSpec, Loaded};

@@ -1,6 +1,6 @@
 //! What a kernel SPEC means, and the kernel it comes to.
 
-use super::{Gaussian, Kernel, KernelConvention, MAX_SIZE, near};
+use super::{Gaussian, Kernel, KernelConvention, MAX_SIZE, files, near};
 use crate::{Error, Result};
 use std::path::PathBuf;
 
@@ -126,7 +126,13 @@ impl KernelSpec {
                 loaded.gaussian = Some(gaussian);
             }
             KernelSpec::File(path) => {
-                return Err(Error::file(path, "not yet"));
+                let read = files::read(path)?;
+                let name = read.variable.as_ref().map_or(String::new(), |name| format!(", variable '{name}'"));
+                loaded.description =
+                    format!("{}{name}, {} x {}", path.display(), read.kernel.width, read.kernel.height);
+                loaded.said = read.warnings;
+                loaded.variable = read.variable;
+                loaded.kernel = Some(read.kernel);
             }
         }
         Ok(loaded.reviewed())
@@ -212,17 +218,16 @@ impl Loaded {
     /// With the warnings that the kernel as it now is deserves.
     fn reviewed(mut self) -> Self {
         self.warnings = self.said.clone();
-        if let Some(m) = self.kernel.as_ref().map(Kernel::moments) {
-            if m.x.hypot(m.y) > OFF_CENTRE {
-                let part = |value: f64, before: &str, after: &str| {
-                    format!("{:.2} px {}", value.abs(), if value < 0.0 { before } else { after })
-                };
-                self.warnings.push(format!(
-                    "the kernel's centroid lies {} and {} of its centre: the result will be moved as far against a plain enlargement; --centre-kernel moves the kernel to its centre",
-                    part(m.x, "left", "right"),
-                    part(m.y, "above", "below")
-                ));
-            }
+        if let Some(m) = self.kernel.as_ref().map(Kernel::moments)
+            && m.x.hypot(m.y) > OFF_CENTRE
+        {
+            let (across, along) =
+                (if m.x < 0.0 { "left of" } else { "right of" }, if m.y < 0.0 { "above" } else { "below" });
+            self.warnings.push(format!(
+                "the kernel's centroid lies {:.2} px {across} and {:.2} px {along} its centre: the enlarged picture will be moved by as much, the same way, against a plain enlargement; --centre-kernel moves the centroid to the centre",
+                m.x.abs(),
+                m.y.abs()
+            ));
         }
         self
     }
