@@ -3,6 +3,7 @@
 mod degrade;
 mod kernel;
 mod options;
+mod pretrain;
 mod progress;
 mod score;
 mod upscale;
@@ -19,6 +20,8 @@ use std::process::ExitCode;
 const FAILED: u8 = 1;
 /// Exit status when some inputs failed and the others were done.
 const PARTLY: u8 = 3;
+/// Exit status after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,6 +51,8 @@ enum Command {
     Score(score::Args),
     /// List, show and convert weights
     Weights(weights::Args),
+    /// Train weights on many photos
+    Pretrain(pretrain::Args),
 }
 
 /// What a command has to say at the end.
@@ -57,6 +62,8 @@ enum Outcome {
     Partly,
     /// All inputs failed; each was reported.
     Failed,
+    /// Ctrl-C stopped the work in good order.
+    Interrupted,
 }
 
 /// Runs the program on this process's arguments.
@@ -67,11 +74,13 @@ pub fn main() -> ExitCode {
         Command::Kernel(args) => kernel::run(args),
         Command::Score(args) => score::run(args),
         Command::Weights(args) => weights::run(args),
+        Command::Pretrain(args) => pretrain::run(args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Partly) => ExitCode::from(PARTLY),
         Ok(Outcome::Failed) => ExitCode::from(FAILED),
+        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             eprintln!("mzsr: {error}");
             ExitCode::from(FAILED)

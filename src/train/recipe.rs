@@ -1,0 +1,724 @@
+//! What a training is made of, as a TOML file; everything is checked before any work starts.
+//!
+//! ```toml
+//! steps = 27000                   # required
+//! seed = 1                        # default 0
+//!
+//! [model]
+//! name = "bicubic-x2"             # required: what to call the weights
+//! scale = 2                       # one scale from 1 to 4, or a list to draw from
+//! downsample = "bicubic"          # or "direct", which needs kernels
+//! start = "bicubic"               # what the network's output is added to
+//! architecture = "3-64-64-64-64-64-64-64-3"
+//! initial = "weights.safetensors" # default: random weights, drawn from the seed
+//!
+//! [data]
+//! photos = ["train/a", { folder = "train/b", weight = 2, shrink = 1.5 }]
+//! patch = 48                      # HR pixels on each side; required
+//! batch = 8                       # patches a step; required
+//!
+//! [degradation]
+//! kernels = "none"                # or "gaussian": the paper's distribution
+//! size = 15                       # of a kernel
+//! lambda1 = [1.0, 5.0]            # variances in px²; default 1 to 2.5 times the scale
+//! lambda2_from = 1.0              # the second variance is uniform from here to the first
+//! small_share = 0.2               # of small kernels, default 0: variances uniform in `small`,
+//! small = [0.2, 1.0]              #
+//! small_isotropic = 0.5           # this share of them round
+//! round = true                    # LR values to 8 bits
+//!
+//! [optimiser]                     # Adam on the mean absolute error
+//! rate = 1e-3                     # required
+//! schedule = "cosine"             # or "constant", "trapezoid" with `fall`, "steps" with `drops`
+//! final_rate = 0.0                # where cosine and trapezoid end
+//! fall = 0.3                      # share of the steps at the end over which a trapezoid falls
+//! warm_up = 500                   # steps over which the rate rises from 0
+//! drops = [10000, 20000]          # after these steps the rate is multiplied by
+//! factor = 0.5
+//! betas = [0.9, 0.999]
+//! epsilon = 1e-8
+//! clip = 1.0                      # largest norm of the gradient; default: none
+//! ema = 0.999                     # decay of an average of the weights that is validated and
+//!                                 # kept in their place; default: none
+//!
+//! [validation]
+//! photos = ["valid"]
+//! every = 1000                    # steps
+//! limit = 8                       # photos, evenly chosen; default: all
+//! crop = 256                      # the middle of each; default: whole
+//! kernels = ["none"]              # SPECs as for `mzsr degrade`
+//! scales = [2]                    # default: the smallest and the largest of the model
+//! final_on_all = true             # at the end once more on all photos, whole
+//!
+//! [output]
+//! folder = "runs/bicubic-x2"
+//! checkpoint_every = 500          # steps
+//! log_every = 100                 # steps
+//! ```
+//!
+//! Paths are relative to the current directory, those of photos to `--data` if it is given.
+
+use crate::degrade::{self, Downsample};
+use crate::kernel::Kernel;
+use crate::network::Architecture;
+use crate::{Error, Result};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The most values in the input of one step (batch × patch × patch × 3).
+const MAX_VALUES: usize = 1 << 26;
+/// The largest kernel that a recipe may ask for.
+const MAX_KERNEL: usize = 63;
+
+/// A whole recipe; see the [module](self) for the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Steps of the optimiser.
+    pub steps: u64,
+    /// Everything random follows from it.
+    #[serde(default)]
+    pub seed: u64,
+    /// What is trained.
+    pub model: Model,
+    /// What it is trained on.
+    pub data: Data,
+    /// What makes the photos small.
+    #[serde(default)]
+    pub degradation: Degradations,
+    /// How it is trained.
+    pub optimiser: Optimiser,
+    /// How it is judged; without this nothing is.
+    pub validation: Option<Validation>,
+    /// Where it goes.
+    pub output: Output,
+}
+
+/// What is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// What to call the weights.
+    pub name: String,
+    /// Scales to draw from.
+    #[serde(deserialize_with = "one_or_many")]
+    pub scale: Vec<f64>,
+    /// How pixels are dropped.
+    #[serde(default)]
+    pub downsample: Dropping,
+    /// What the network's output is added to.
+    #[serde(default)]
+    pub start: Start,
+    /// Channels from layer to layer.
+    #[serde(default = "Model::default_architecture")]
+    pub architecture: String,
+    /// Weights to begin with; random ones otherwise.
+    pub initial: Option<PathBuf>,
+}
+
+/// How pixels are dropped, as written in a recipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dropping {
+    /// Every s-th pixel is kept.
+    Direct,
+    /// `imresize`.
+    #[default]
+    Bicubic,
+}
+
+impl From<Dropping> for Downsample {
+    fn from(dropping: Dropping) -> Self {
+        match dropping {
+            Dropping::Direct => Downsample::Direct,
+            Dropping::Bicubic => Downsample::Bicubic,
+        }
+    }
+}
+
+/// What the network's output is added to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// The cubic upscale of `imresize`.
+    #[default]
+    Bicubic,
+    /// The least-squares upscale on the grid that D samples.
+    LeastSquares,
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Start::Bicubic => "bicubic",
+            Start::LeastSquares => "least-squares",
+        })
+    }
+}
+
+/// What the network is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Folders of photos.
+    pub photos: Vec<Folder>,
+    /// Rows and columns of an HR patch.
+    pub patch: usize,
+    /// Patches a step.
+    pub batch: usize,
+}
+
+/// A folder of photos: `"folder"` or `{ folder = "…", weight = 2, shrink = 1.5 }`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Folder {
+    /// Where.
+    pub folder: PathBuf,
+    /// How much likelier one of its pixels is seen.
+    pub weight: f64,
+    /// Photos are made smaller by this factor (cubic, antialiased) as they are read, which takes
+    /// the traces of JPEG and of sharpening away.
+    pub shrink: f64,
+}
+
+/// Which kernels blur the photos.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Degradations {
+    /// None, or a distribution.
+    pub kernels: Kernels,
+    /// Rows and columns of a kernel.
+    pub size: usize,
+    /// The range of the first variance in px²; 1 to 2.5 s if absent.
+    pub lambda1: Option<[f64; 2]>,
+    /// The second variance lies between this and the first.
+    pub lambda2_from: f64,
+    /// The share of small kernels.
+    pub small_share: f64,
+    /// Their range of variances.
+    pub small: [f64; 2],
+    /// The share of round ones among them.
+    pub small_isotropic: f64,
+    /// Whether LR values are rounded to 8 bits.
+    pub round: bool,
+}
+
+/// A family of kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kernels {
+    /// No blur.
+    #[default]
+    None,
+    /// Gaussians of random size, shape and angle.
+    Gaussian,
+}
+
+/// How the weights are moved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimiser {
+    /// The highest learning rate.
+    pub rate: f64,
+    /// How it changes.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Where cosine and trapezoid end.
+    #[serde(default)]
+    pub final_rate: f64,
+    /// For [`Schedule::Trapezoid`]: the share of the steps at the end over which the rate falls.
+    #[serde(default = "Optimiser::default_fall")]
+    pub fall: f64,
+    /// Steps over which the rate rises from 0.
+    #[serde(default)]
+    pub warm_up: u64,
+    /// For [`Schedule::Steps`]: after these steps …
+    #[serde(default)]
+    pub drops: Vec<u64>,
+    /// … the rate is multiplied by this.
+    #[serde(default = "Optimiser::default_factor")]
+    pub factor: f64,
+    /// Adam's decays.
+    #[serde(default = "Optimiser::default_betas")]
+    pub betas: [f64; 2],
+    /// Adam's ε.
+    #[serde(default = "Optimiser::default_epsilon")]
+    pub epsilon: f64,
+    /// The largest norm of a gradient; longer ones are shortened to it.
+    pub clip: Option<f64>,
+    /// The decay of the average of the weights.
+    pub ema: Option<f64>,
+}
+
+/// How the learning rate changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Not at all.
+    Constant,
+    /// Half a cosine from `rate` to `final_rate`.
+    #[default]
+    Cosine,
+    /// Not until the last part of the steps, then in a straight line to `final_rate`. More steps
+    /// can be added to a training that has not come that far, as if they had always been meant.
+    Trapezoid,
+    /// By `factor` after each of `drops`.
+    Steps,
+}
+
+/// How the weights are judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validation {
+    /// Folders of photos.
+    pub photos: Vec<PathBuf>,
+    /// Steps between two validations.
+    pub every: u64,
+    /// How many photos, evenly chosen; all if absent.
+    pub limit: Option<usize>,
+    /// Rows and columns of the middle that is used; all if absent.
+    pub crop: Option<usize>,
+    /// Kernel SPECs.
+    #[serde(default = "Validation::default_kernels")]
+    pub kernels: Vec<String>,
+    /// Scales; the smallest and the largest of the model if absent.
+    pub scales: Option<Vec<f64>>,
+    /// Whether the end is also judged on all photos, whole.
+    #[serde(default)]
+    pub final_on_all: bool,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// The folder for the checkpoint, the weights and the logs.
+    pub folder: PathBuf,
+    /// Steps between two checkpoints.
+    #[serde(default = "Output::default_checkpoint_every")]
+    pub checkpoint_every: u64,
+    /// Steps between two lines of the log.
+    #[serde(default = "Output::default_log_every")]
+    pub log_every: u64,
+}
+
+impl Model {
+    fn default_architecture() -> String {
+        Architecture::mzsr().to_string()
+    }
+
+    /// The network; [`Recipe::check`] has made sure that it is one.
+    ///
+    /// # Errors
+    /// Not a chain of channels from 3 to 3.
+    pub fn network(&self) -> Result<Architecture> {
+        let architecture: Architecture = self.architecture.parse()?;
+        if architecture.channels.first() != Some(&3) {
+            return Err(Error::input("its first and last number of channels must be 3 (red, green, blue)"));
+        }
+        Ok(architecture)
+    }
+
+    /// The smallest and the largest scale.
+    pub fn scale_range(&self) -> [f64; 2] {
+        let pick = |best: fn(f64, f64) -> f64| self.scale.iter().copied().reduce(best).unwrap_or(2.0);
+        [pick(f64::min), pick(f64::max)]
+    }
+}
+
+impl Optimiser {
+    fn default_factor() -> f64 {
+        0.5
+    }
+    fn default_fall() -> f64 {
+        0.3
+    }
+    fn default_betas() -> [f64; 2] {
+        [0.9, 0.999]
+    }
+    fn default_epsilon() -> f64 {
+        1e-8
+    }
+
+    /// The learning rate of step `step` (from 1) of `steps`.
+    pub fn rate_at(&self, step: u64, steps: u64) -> f64 {
+        if step <= self.warm_up {
+            return self.rate * step as f64 / self.warm_up as f64;
+        }
+        match self.schedule {
+            Schedule::Constant => self.rate,
+            Schedule::Cosine => {
+                let share = (step - self.warm_up) as f64 / (steps - self.warm_up).max(1) as f64;
+                let fall = 0.5 * (1.0 + (std::f64::consts::PI * share.min(1.0)).cos());
+                self.final_rate + (self.rate - self.final_rate) * fall
+            }
+            Schedule::Trapezoid => {
+                let left = (steps - step.min(steps)) as f64 / (self.fall * steps as f64);
+                self.final_rate + (self.rate - self.final_rate) * left.min(1.0)
+            }
+            Schedule::Steps => {
+                let passed = self.drops.iter().filter(|&&drop| step > drop).count();
+                self.rate * self.factor.powi(passed as i32)
+            }
+        }
+    }
+}
+
+impl Validation {
+    fn default_kernels() -> Vec<String> {
+        vec!["none".to_owned()]
+    }
+}
+
+impl Output {
+    fn default_checkpoint_every() -> u64 {
+        500
+    }
+    fn default_log_every() -> u64 {
+        100
+    }
+}
+
+impl Default for Degradations {
+    fn default() -> Self {
+        Degradations {
+            kernels: Kernels::None,
+            size: 15,
+            lambda1: None,
+            lambda2_from: 1.0,
+            small_share: 0.0,
+            small: [0.2, 1.0],
+            small_isotropic: 1.0,
+            round: true,
+        }
+    }
+}
+
+impl Degradations {
+    /// The range of the first variance at scale `scale`.
+    fn lambda1_at(&self, scale: f64) -> [f64; 2] {
+        self.lambda1.unwrap_or([1.0, 2.5 * scale])
+    }
+
+    /// A kernel for scale `scale`; `uniform` gives numbers in [0, 1). The same number of them is
+    /// taken whatever comes out.
+    pub fn draw(&self, scale: f64, mut uniform: impl FnMut() -> f64) -> Option<Kernel> {
+        let [kind, first, second, angle, round] = std::array::from_fn(|_| uniform());
+        let between = |from: f64, to: f64, share: f64| from + (to - from) * share;
+        if self.kernels == Kernels::None {
+            return None;
+        }
+        let (lambda1, lambda2) = if kind < self.small_share {
+            let [from, to] = self.small;
+            let lambda1 = between(from, to, first);
+            (lambda1, if round < self.small_isotropic { lambda1 } else { between(from, lambda1, second) })
+        } else {
+            let [from, to] = self.lambda1_at(scale);
+            let lambda1 = between(from, to, first);
+            (lambda1, between(self.lambda2_from, lambda1, second))
+        };
+        Some(Kernel::gaussian(lambda1, lambda2, std::f64::consts::PI * angle, self.size))
+    }
+}
+
+impl<'de> Deserialize<'de> for Folder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            folder: PathBuf,
+            #[serde(default = "one")]
+            weight: f64,
+            #[serde(default = "one")]
+            shrink: f64,
+        }
+        fn one() -> f64 {
+            1.0
+        }
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Folder;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a folder, or a table { folder = \"…\", weight = 1, shrink = 1 }")
+            }
+            fn visit_str<E: de::Error>(self, folder: &str) -> std::result::Result<Folder, E> {
+                Ok(Folder { folder: folder.into(), weight: 1.0, shrink: 1.0 })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Folder, A::Error> {
+                let Table { folder, weight, shrink } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Folder { folder, weight, shrink })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// A number, or a list of numbers.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<f64>, D::Error> {
+    struct Either;
+    impl<'de> Visitor<'de> for Either {
+        type Value = Vec<f64>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number, or a list of numbers")
+        }
+        fn visit_f64<E: de::Error>(self, value: f64) -> std::result::Result<Vec<f64>, E> {
+            Ok(vec![value])
+        }
+        fn visit_i64<E: de::Error>(self, value: i64) -> std::result::Result<Vec<f64>, E> {
+            Ok(vec![value as f64])
+        }
+        fn visit_u64<E: de::Error>(self, value: u64) -> std::result::Result<Vec<f64>, E> {
+            Ok(vec![value as f64])
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Vec<f64>, A::Error> {
+            let mut values = Vec::new();
+            while let Some(value) = list.next_element()? {
+                values.push(value);
+            }
+            Ok(values)
+        }
+    }
+    deserializer.deserialize_any(Either)
+}
+
+impl Recipe {
+    /// Reads and checks a recipe; returns it with its text.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an unknown key or a wrong type (with its line), or a value that
+    /// makes no sense (with the remedy).
+    pub fn read(path: &Path) -> Result<(Self, String)> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
+        let recipe = Self::parse(&text).map_err(|error| Error::file(path, error.to_string()))?;
+        Ok((recipe, text))
+    }
+
+    /// The same from text.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let recipe: Recipe = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            // The message of a syntax error may have several lines.
+            Error::input(format!("line {line}: {}", error.message().lines().collect::<Vec<_>>().join("; ")))
+        })?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Whether every value makes sense.
+    ///
+    /// # Errors
+    /// The first that does not, and the remedy.
+    pub fn check(&self) -> Result<()> {
+        let no = |key: &str, why: String| Err(Error::input(format!("{key} {why}")));
+        let finite = |v: f64| v.is_finite();
+        if self.steps == 0 || self.steps > 1_000_000_000 {
+            return no("steps", format!("= {}: use 1 to 1000000000", self.steps));
+        }
+
+        let model = &self.model;
+        if model.name.is_empty() || model.name.chars().any(|c| c.is_control() || "/\\".contains(c)) {
+            return no("[model] name", "must be a plain word, such as \"bicubic-x2\"".to_owned());
+        }
+        let maximum = degrade::MAX_SCALE;
+        if model.scale.is_empty() {
+            return no("[model] scale", "is an empty list: name at least one, such as 2".to_owned());
+        }
+        if let Some(wrong) = model.scale.iter().find(|s| !(1.0..=maximum).contains(*s)) {
+            return no("[model] scale", format!("= {wrong}: use 1 to {maximum}"));
+        }
+        if model.start == Start::LeastSquares {
+            return no("[model] start", "= \"least-squares\" cannot be trained yet: use \"bicubic\"".to_owned());
+        }
+        if let Err(error) = model.network() {
+            return no("[model] architecture", format!("= \"{}\": {error}", model.architecture));
+        }
+        if model.downsample == Dropping::Direct && self.degradation.kernels == Kernels::None {
+            return no(
+                "[model] downsample",
+                "= \"direct\" needs a blur: set [degradation] kernels = \"gaussian\", or use \"bicubic\"".to_owned(),
+            );
+        }
+
+        let data = &self.data;
+        if data.photos.is_empty() {
+            return no("[data] photos", "names no folder: name at least one".to_owned());
+        }
+        for Folder { folder, weight, shrink } in &data.photos {
+            let folder = folder.display();
+            if !(finite(*weight) && *weight > 0.0) {
+                return no("[data] photos", format!("weight {weight} of \"{folder}\": use a number above 0"));
+            }
+            if !(1.0..=maximum).contains(shrink) {
+                return no(
+                    "[data] photos",
+                    format!("shrink {shrink} of \"{folder}\": use 1 (not at all) to {maximum}"),
+                );
+            }
+        }
+        if !(8..=4096).contains(&data.patch) {
+            return no("[data] patch", format!("= {}: use 8 to 4096 pixels (48 is usual)", data.patch));
+        }
+        if data.batch == 0 {
+            return no("[data] batch", "= 0: use at least 1 (8 is usual)".to_owned());
+        }
+        match data.patch.checked_pow(2).and_then(|v| v.checked_mul(3)).and_then(|v| v.checked_mul(data.batch)) {
+            Some(values) if values <= MAX_VALUES => {}
+            _ => {
+                let most = MAX_VALUES / (3 * data.patch * data.patch);
+                return no("[data] batch", format!("= {}: at most {most} patches of {} fit", data.batch, data.patch));
+            }
+        }
+
+        self.degradation.check(model)?;
+        self.optimiser.check(self.steps)?;
+
+        if let Some(validation) = &self.validation {
+            validation.check(model)?;
+        }
+        let output = &self.output;
+        if output.folder.as_os_str().is_empty() {
+            return no("[output] folder", "is empty: name a folder, such as \"runs/first\"".to_owned());
+        }
+        if output.checkpoint_every == 0 || output.log_every == 0 {
+            return no("[output] checkpoint_every and log_every", "are steps: use at least 1".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The keys whose values differ between two recipes: `optimiser.rate`, …
+    pub fn differences(&self, other: &Recipe) -> Vec<String> {
+        fn walk(path: &str, a: &serde_json::Value, b: &serde_json::Value, found: &mut Vec<String>) {
+            match (a, b) {
+                (serde_json::Value::Object(x), serde_json::Value::Object(y)) => {
+                    for key in x.keys().chain(y.keys().filter(|key| !x.contains_key(*key))) {
+                        let null = serde_json::Value::Null;
+                        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                        walk(&path, x.get(key).unwrap_or(&null), y.get(key).unwrap_or(&null), found);
+                    }
+                }
+                _ if a == b => {}
+                _ => found.push(path.to_owned()),
+            }
+        }
+        let mut found = Vec::new();
+        match (serde_json::to_value(self), serde_json::to_value(other)) {
+            (Ok(a), Ok(b)) => walk("", &a, &b, &mut found),
+            _ => found.push("recipe".to_owned()),
+        }
+        found
+    }
+}
+
+impl Degradations {
+    fn check(&self, model: &Model) -> Result<()> {
+        let no = |key: &str, why: String| Err(Error::input(format!("[degradation] {key} {why}")));
+        if self.kernels == Kernels::None {
+            let plain = Degradations { round: self.round, ..Degradations::default() };
+            if *self != plain {
+                return no("kernels", "= \"none\", so nothing else can be set there: use \"gaussian\"".to_owned());
+            }
+            return Ok(());
+        }
+        if !(1..=MAX_KERNEL).contains(&self.size) || self.size.is_multiple_of(2) {
+            return no("size", format!("= {}: use an odd number up to {MAX_KERNEL} (15 is usual)", self.size));
+        }
+        let range = |[from, to]: [f64; 2]| from.is_finite() && to.is_finite() && from > 0.0 && from <= to;
+        for &scale in &model.scale {
+            let [from, to] = self.lambda1_at(scale);
+            if !range([from, to]) {
+                return no("lambda1", format!("= [{from}, {to}]: use two numbers above 0, the smaller first"));
+            }
+            if !(self.lambda2_from > 0.0 && self.lambda2_from <= from) {
+                let given = self.lambda2_from;
+                return no("lambda2_from", format!("= {given}: use a number above 0, up to lambda1's first ({from})"));
+            }
+        }
+        if !range(self.small) {
+            return no("small", format!("= {:?}: use two numbers above 0, the smaller first", self.small));
+        }
+        for (key, share) in [("small_share", self.small_share), ("small_isotropic", self.small_isotropic)] {
+            if !(0.0..=1.0).contains(&share) {
+                return no(key, format!("= {share}: use a share from 0 to 1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Optimiser {
+    fn check(&self, steps: u64) -> Result<()> {
+        let no = |key: &str, why: String| Err(Error::input(format!("[optimiser] {key} {why}")));
+        if !(self.rate.is_finite() && self.rate > 0.0) {
+            return no("rate", format!("= {}: use a number above 0 (1e-3 is usual)", self.rate));
+        }
+        if !(0.0..=self.rate).contains(&self.final_rate) {
+            return no("final_rate", format!("= {}: use 0 up to the rate ({})", self.final_rate, self.rate));
+        }
+        if self.warm_up >= steps {
+            return no("warm_up", format!("= {}: use fewer than the {steps} steps", self.warm_up));
+        }
+        if (self.schedule == Schedule::Steps) == self.drops.is_empty() {
+            return no("drops", "and schedule = \"steps\" need each other: give both or neither".to_owned());
+        }
+        if !self.drops.is_sorted() {
+            return no("drops", "are steps in rising order".to_owned());
+        }
+        if !(self.fall > 0.0 && self.fall <= 1.0) {
+            return no("fall", format!("= {}: use a share of the steps above 0, up to 1", self.fall));
+        }
+        if !(self.factor > 0.0 && self.factor <= 1.0) {
+            return no("factor", format!("= {}: use a number above 0, up to 1", self.factor));
+        }
+        if let Some(beta) = self.betas.iter().find(|beta| !(0.0..1.0).contains(*beta)) {
+            return no("betas", format!("hold {beta}: use numbers from 0 to below 1 ([0.9, 0.999] is usual)"));
+        }
+        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
+            return no("epsilon", format!("= {}: use a number above 0 (1e-8 is usual)", self.epsilon));
+        }
+        if let Some(clip) = self.clip.filter(|clip| !(clip.is_finite() && *clip > 0.0)) {
+            return no("clip", format!("= {clip}: use a number above 0, or leave it out"));
+        }
+        if let Some(ema) = self.ema.filter(|ema| !(*ema > 0.0 && *ema < 1.0)) {
+            return no("ema", format!("= {ema}: use a number between 0 and 1 (0.999 is usual), or leave it out"));
+        }
+        Ok(())
+    }
+}
+
+impl Validation {
+    fn check(&self, model: &Model) -> Result<()> {
+        let no = |key: &str, why: String| Err(Error::input(format!("[validation] {key} {why}")));
+        if self.photos.is_empty() {
+            return no("photos", "names no folder: name one, or leave [validation] out".to_owned());
+        }
+        if self.every == 0 {
+            return no("every", "= 0: use at least 1 step (1000 is usual)".to_owned());
+        }
+        if self.limit == Some(0) {
+            return no("limit", "= 0: use at least 1 photo, or leave it out for all".to_owned());
+        }
+        if let Some(crop) = self.crop.filter(|crop| *crop < 32) {
+            return no("crop", format!("= {crop}: use at least 32 pixels, or leave it out for whole photos"));
+        }
+        if self.kernels.is_empty() {
+            return no("kernels", "is an empty list: use [\"none\"] for no blur".to_owned());
+        }
+        if model.downsample == Dropping::Direct && self.kernels.iter().any(|kernel| kernel == "none") {
+            return no("kernels", "hold \"none\", but direct downsampling needs a blur: name some".to_owned());
+        }
+        let [from, to] = model.scale_range();
+        match &self.scales {
+            Some(scales) if scales.is_empty() => no("scales", "is an empty list: leave it out".to_owned()),
+            Some(scales) => match scales.iter().find(|scale| !(from..=to).contains(*scale)) {
+                Some(wrong) => no("scales", format!("hold {wrong}: use what the model is trained for, {from} to {to}")),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}
