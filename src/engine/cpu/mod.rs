@@ -11,6 +11,7 @@ mod buffer;
 mod direct;
 mod gemm;
 mod level;
+mod peak;
 mod post;
 mod simd;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 mod winograd;
 
 pub use level::Level;
+pub use peak::measure_fma_peak;
 
 use self::buffer::{Buffer, Pool};
 use self::post::{Post, PostGate};

@@ -11,6 +11,8 @@
 //! cache. The arithmetic of a tile depends on its own 36 inputs alone, not on its block or on
 //! where it lies.
 
+#![allow(clippy::needless_range_loop)] // Small matrices read best by their two indices.
+
 use super::gemm::{self, Operand};
 use super::post::Post;
 use super::simd::{Kernel, Simd};
