@@ -12,6 +12,9 @@ pub enum Level {
     /// AVX2 and FMA: eight lanes.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX-512 (its foundation): sixteen lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
     /// Advanced SIMD: four lanes.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -26,6 +29,8 @@ impl Level {
         Level::Portable,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512,
         #[cfg(target_arch = "aarch64")]
         Level::Neon,
     ];
@@ -36,6 +41,8 @@ impl Level {
             Level::Portable => "baseline",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
             #[cfg(target_arch = "aarch64")]
             Level::Neon => "neon",
         }
@@ -47,6 +54,8 @@ impl Level {
             Level::Portable => Portable::LANES,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => super::simd::Avx2::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => super::simd::Avx512::LANES,
             #[cfg(target_arch = "aarch64")]
             Level::Neon => super::simd::Neon::LANES,
         }
@@ -58,6 +67,8 @@ impl Level {
             Level::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Level::Avx2.is_available() && is_x86_feature_detected!("avx512f"),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
         }

@@ -82,6 +82,12 @@ pub(super) unsafe fn run<K: Kernel>(level: Level, kernel: K) -> K::Output {
         // SAFETY: the promise of `run`.
         unsafe { kernel.run::<Avx2>() }
     }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: the promise of `run`.
+        unsafe { kernel.run::<Avx512>() }
+    }
     #[cfg(target_arch = "aarch64")]
     #[target_feature(enable = "neon")]
     unsafe fn neon<K: Kernel>(kernel: K) -> K::Output {
@@ -94,6 +100,8 @@ pub(super) unsafe fn run<K: Kernel>(level: Level, kernel: K) -> K::Output {
             Level::Portable => kernel.run::<Portable>(),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => avx2(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => avx512(kernel),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => neon(kernel),
         }
@@ -161,7 +169,7 @@ impl Simd for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::Avx2;
+pub(super) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -217,6 +225,119 @@ mod x86 {
         #[inline(always)]
         unsafe fn gate(v: __m256, gate: __m256) -> __m256 {
             unsafe { _mm256_and_ps(v, _mm256_cmp_ps::<_CMP_GT_OQ>(gate, _mm256_setzero_ps())) }
+        }
+    }
+
+    /// AVX-512 (its foundation is enough).
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512;
+
+    // SAFETY (all of the functions): the caller promises the instructions and the pointers.
+    impl Simd for Avx512 {
+        type V = __m512;
+        const LANES: usize = 16;
+        const MANY: bool = true;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: __m512) {
+            unsafe { _mm512_storeu_ps(to, v) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn fnma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fnmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn relu(v: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(v, _mm512_setzero_ps()) }
+        }
+        #[inline(always)]
+        unsafe fn gate(v: __m512, gate: __m512) -> __m512 {
+            unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps()), v) }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) use arm::Neon;
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::Simd;
+    use std::arch::aarch64::*;
+
+    /// Advanced SIMD.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Neon;
+
+    // SAFETY (all of the functions): the caller promises the instructions and the pointers.
+    impl Simd for Neon {
+        type V = float32x4_t;
+        const LANES: usize = 4;
+        const MANY: bool = true;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> float32x4_t {
+            unsafe { vdupq_n_f32(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> float32x4_t {
+            unsafe { vld1q_f32(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: float32x4_t) {
+            unsafe { vst1q_f32(to, v) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            unsafe { vaddq_f32(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            unsafe { vsubq_f32(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            unsafe { vmulq_f32(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+            unsafe { vfmaq_f32(c, a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fnma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+            unsafe { vfmsq_f32(c, a, b) }
+        }
+        #[inline(always)]
+        unsafe fn relu(v: float32x4_t) -> float32x4_t {
+            unsafe { vmaxnmq_f32(v, vdupq_n_f32(0.0)) }
+        }
+        #[inline(always)]
+        unsafe fn gate(v: float32x4_t, gate: float32x4_t) -> float32x4_t {
+            unsafe { vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vcgtzq_f32(gate))) }
         }
     }
 }
