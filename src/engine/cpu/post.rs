@@ -83,4 +83,19 @@ impl<'a> Post<'a> {
             S::store_part(self.out.values.add(at), value, n);
         }
     }
+
+    /// Asks for the memory around value `at`, which [`Post::finish`] will need.
+    ///
+    /// # Safety
+    /// As [`Simd`].
+    #[inline(always)]
+    pub(super) unsafe fn prefetch<S: Simd>(&self, at: usize) {
+        // SAFETY: the caller's promise; any address may be asked for.
+        unsafe {
+            S::prefetch(self.out.values.wrapping_add(at));
+            if let PostGate::Where(gate) = self.gate {
+                S::prefetch(gate.as_ptr().wrapping_add(at));
+            }
+        }
+    }
 }

@@ -380,7 +380,7 @@ impl Kernel for TransformFilters<'_> {
     }
 }
 
-/// Convolves a block of tiles.
+/// Convolves some tiles, block by block.
 pub(super) struct Convolve<'a> {
     pub(super) layout: FilterLayout,
     pub(super) grid: Grid,
@@ -394,17 +394,28 @@ pub(super) struct Convolve<'a> {
     pub(super) scratch: &'a mut [f32],
 }
 
+/// The matrices of a block: `count` tiles by all input channels, and by a panel's outputs.
+#[derive(Clone, Copy)]
+struct Matrices {
+    v: *mut f32,
+    v_stride: usize,
+    m: *mut f32,
+    m_stride: usize,
+}
+
 impl Convolve<'_> {
-    /// Tiles in a block: as many as fit in the level-2 cache with their transforms.
+    /// Tiles in a block: as many as fit in the level-2 cache with their transforms and the inputs
+    /// of the next block.
     pub(super) fn block(layout: FilterLayout) -> usize {
-        let fits = 84_000 / (POINTS * layout.depth());
+        let fits = 42_000 / (POINTS * layout.depth());
         (fits / 6 * 6).clamp(12, 72)
     }
 
-    /// Values of scratch memory for blocks of `block` tiles.
-    pub(super) fn scratch_len(layout: FilterLayout, block: usize) -> usize {
+    /// Values of scratch memory.
+    pub(super) fn scratch_len(layout: FilterLayout) -> usize {
         let FilterLayout { channels, .. } = layout;
-        POINTS * (block * (layout.depth() + channels.panel()) + 2 * GAP + channels.padded_input())
+        let width = layout.depth() + channels.panel();
+        POINTS * (Self::block(layout) * width + 2 * GAP + channels.padded_input())
     }
 }
 
@@ -414,11 +425,11 @@ impl Kernel for Convolve<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let FilterLayout { channels, .. } = self.layout;
-        let (count, depth) = (self.tiles.len(), self.layout.depth());
+        let (block, depth) = (Self::block(self.layout), self.layout.depth());
         let padded = channels.padded_input();
-        let (v_stride, m_stride) = (count * depth + GAP, count * channels.panel() + GAP);
+        let (v_stride, m_stride) = (block * depth + GAP, block * channels.panel() + GAP);
         assert_eq!(channels.lanes, S::LANES);
-        assert!(self.scratch.len() >= Self::scratch_len(self.layout, count));
+        assert!(self.scratch.len() >= Self::scratch_len(self.layout));
         assert_eq!(self.filters.len(), channels.panels() * self.layout.panel_len());
         assert_eq!(self.inputs.len(), self.layout.terms);
         assert!(self.tiles.end <= self.grid.tiles());
@@ -428,21 +439,24 @@ impl Kernel for Convolve<'_> {
             let v = self.scratch.as_mut_ptr();
             let m = v.add(POINTS * v_stride);
             let patch = m.add(POINTS * m_stride);
-            for (i, tile) in self.tiles.clone().enumerate() {
-                for (term, input) in self.inputs.iter().enumerate() {
-                    let (from, row, pixel) = pixels::<S, 6>(&self.grid, input, channels.input, tile, 1, patch);
-                    let to = v.add(i * depth + term * padded);
-                    for c in (0..padded).step_by(S::LANES) {
-                        transform_input::<S>(from.add(c), row, pixel, to.add(c), v_stride);
+            let matrices = Matrices { v, v_stride, m, m_stride };
+            for start in self.tiles.clone().step_by(block) {
+                let tiles = start..(start + block).min(self.tiles.end);
+                for (i, tile) in tiles.clone().enumerate() {
+                    for (term, input) in self.inputs.iter().enumerate() {
+                        let (from, row, pixel) = pixels::<S, 6>(&self.grid, input, channels.input, tile, 1, patch);
+                        let to = v.add(i * depth + term * padded);
+                        for c in (0..padded).step_by(S::LANES) {
+                            transform_input::<S>(from.add(c), row, pixel, to.add(c), v_stride);
+                        }
                     }
                 }
-            }
-            for panel in 0..channels.panels() {
-                let filters = self.filters.as_ptr().add(panel * self.layout.panel_len());
-                if channels.is_full(panel) {
-                    self.panel::<S, 2>(panel, v, v_stride, filters, m, m_stride);
-                } else {
-                    self.panel::<S, 1>(panel, v, v_stride, filters, m, m_stride);
+                for panel in 0..channels.panels() {
+                    if channels.is_full(panel) {
+                        self.panel::<S, 2>(panel, tiles.clone(), matrices);
+                    } else {
+                        self.panel::<S, 1>(panel, tiles.clone(), matrices);
+                    }
                 }
             }
         }
@@ -455,27 +469,22 @@ impl Convolve<'_> {
     /// # Safety
     /// As [`Simd`]; the matrices lie as in `run`.
     #[inline(always)]
-    unsafe fn panel<S: Simd, const NV: usize>(
-        &self,
-        panel: usize,
-        v: *const f32,
-        v_stride: usize,
-        filters: *const f32,
-        m: *mut f32,
-        m_stride: usize,
-    ) {
+    unsafe fn panel<S: Simd, const NV: usize>(&self, panel: usize, tiles: Range<usize>, matrices: Matrices) {
         let FilterLayout { channels, .. } = self.layout;
-        let (count, depth) = (self.tiles.len(), self.layout.depth());
+        let Matrices { v, v_stride, m, m_stride } = matrices;
+        let (count, depth) = (tiles.len(), self.layout.depth());
         // SAFETY: the caller's promise; the outputs of a tile are inside the tensor, and no other
-        // block writes them.
+        // task writes them.
         unsafe {
             for point in 0..POINTS {
                 let a = Operand { at: v.add(point * v_stride), row: depth, k_step: 1 };
-                let at = filters.add(point * self.layout.point_stride());
+                let at =
+                    self.filters.as_ptr().add(panel * self.layout.panel_len() + point * self.layout.point_stride());
                 let b = Operand { at, row: 1, k_step: NV * S::LANES };
                 gemm::product::<S, NV>(count, depth, a, b, m.add(point * m_stride), false);
+                self.prefetch::<S>(panel, point, &tiles);
             }
-            for (i, tile) in self.tiles.clone().enumerate() {
+            for (i, tile) in tiles.enumerate() {
                 let (picture, top, left) = self.grid.place(tile);
                 let (height, width) = ((self.grid.h - top).min(4), (self.grid.w - left).min(4));
                 let first = (picture * self.grid.h + top) * self.grid.w + left;
@@ -499,6 +508,41 @@ impl Convolve<'_> {
                             let pixel = first + y * self.grid.w + x;
                             self.post.finish::<S>(value, pixel, channel, channels.output);
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for memory that will be needed soon, a little after each product, so that it comes
+    /// while the products keep the processor busy: the places of the outputs of this panel, and
+    /// the inputs of the next block.
+    #[inline(always)]
+    unsafe fn prefetch<S: Simd>(&self, panel: usize, point: usize, tiles: &Range<usize>) {
+        let FilterLayout { channels, .. } = self.layout;
+        let Grid { h, w, .. } = self.grid;
+        let share = |part: usize, parts: usize| tiles.len() * part / parts..tiles.len() * (part + 1) / parts;
+        for i in share(point, POINTS) {
+            let (picture, top, left) = self.grid.place(tiles.start + i);
+            for y in 0..4 {
+                for x in 0..4 {
+                    let pixel = (picture * h + top + y) * w + left + x;
+                    let at = pixel * channels.output + panel * channels.panel();
+                    // SAFETY: as `Simd`.
+                    unsafe { self.post.prefetch::<S>(at) };
+                }
+            }
+        }
+        for i in share(panel * POINTS + point, channels.panels() * POINTS) {
+            let (picture, top, left) = self.grid.place(tiles.end + i);
+            for input in self.inputs {
+                for y in 0..4 {
+                    // The rows and columns that the tiles above and to the left do not share.
+                    let pixel = (picture * h + top + y + 1) * w + left + 1;
+                    let from = input.as_ptr().wrapping_add(pixel * channels.input);
+                    for c in (0..4 * channels.input).step_by(16) {
+                        // SAFETY: as `Simd`; any address may be asked for.
+                        unsafe { S::prefetch(from.wrapping_add(c)) };
                     }
                 }
             }
@@ -549,16 +593,17 @@ pub(super) struct SumTiles<'a> {
 }
 
 impl SumTiles<'_> {
-    /// Tiles in a block: as many as fit in the level-2 cache with their transforms.
-    fn block(channels: Channels) -> usize {
-        let fits = 84_000 / (POINTS * (channels.padded_input() + channels.padded_output()));
-        fits.clamp(8, 72)
+    /// Tiles in a block of a chunk of `tiles`. The sums pass through the level-1 cache once a
+    /// block, which costs more than transforms that do not all stay in the level-2 cache.
+    fn block(channels: Channels, tiles: usize) -> usize {
+        let fits = (190_000 / (POINTS * (channels.padded_input() + channels.padded_output()))).clamp(8, 72);
+        tiles.div_ceil(tiles.div_ceil(fits).max(1))
     }
 
-    /// Values of scratch memory.
-    pub(super) fn scratch_len(channels: Channels) -> usize {
+    /// Values of scratch memory for a chunk of `tiles`.
+    pub(super) fn scratch_len(channels: Channels, tiles: usize) -> usize {
         let width = channels.padded_input() + channels.padded_output();
-        POINTS * (Self::block(channels) * width + 2 * GAP) + POINTS * width
+        POINTS * (Self::block(channels, tiles) * width + 2 * GAP) + POINTS * width
     }
 }
 
@@ -569,11 +614,11 @@ impl Kernel for SumTiles<'_> {
     unsafe fn run<S: Simd>(self) {
         let channels = self.channels;
         let layout = SumLayout(channels);
-        let block = Self::block(channels);
+        let block = Self::block(channels, self.tiles.len());
         let (padded, padded_output) = (channels.padded_input(), channels.padded_output());
         let (v_stride, d_stride) = (block * padded + GAP, block * padded_output + GAP);
         assert_eq!(channels.lanes, S::LANES);
-        assert!(self.scratch.len() >= Self::scratch_len(channels));
+        assert!(self.scratch.len() >= Self::scratch_len(channels, self.tiles.len()));
         assert_eq!(self.sums.len(), layout.len());
         assert!(self.tiles.end <= self.grid.tiles());
         let (sums, bias) = self.sums.split_at_mut(layout.points_len());
