@@ -7,6 +7,7 @@
 //! shapes alone, each result is computed by one task or summed over tasks in order, so the number
 //! of threads changes no bit.
 
+mod ahead;
 mod buffer;
 mod direct;
 mod gemm;

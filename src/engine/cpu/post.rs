@@ -84,18 +84,9 @@ impl<'a> Post<'a> {
         }
     }
 
-    /// Asks for the memory around value `at`, which [`Post::finish`] will need.
-    ///
-    /// # Safety
-    /// As [`Simd`].
-    #[inline(always)]
-    pub(super) unsafe fn prefetch<S: Simd>(&self, at: usize) {
-        // SAFETY: the caller's promise; any address may be asked for.
-        unsafe {
-            S::prefetch(self.out.values.wrapping_add(at));
-            if let PostGate::Where(gate) = self.gate {
-                S::prefetch(gate.as_ptr().wrapping_add(at));
-            }
-        }
+    /// The tensors of the output's shape that [`Post::finish`] reads and writes; null for none.
+    pub(super) fn tensors(&self) -> [*const f32; 3] {
+        let gate = if let PostGate::Where(gate) = self.gate { gate.as_ptr() } else { std::ptr::null() };
+        [self.out.values, gate, self.residual.map_or(std::ptr::null(), <[f32]>::as_ptr)]
     }
 }

@@ -13,6 +13,7 @@
 
 #![allow(clippy::needless_range_loop)] // Small matrices read best by their two indices.
 
+use super::ahead::{Ahead, Pixels};
 use super::gemm::{self, Operand};
 use super::post::Post;
 use super::simd::{Kernel, Simd};
@@ -45,6 +46,14 @@ impl Grid {
     /// How many tiles there are.
     pub(super) fn tiles(&self) -> usize {
         self.pictures * self.rows * self.columns
+    }
+
+    /// The index of the pixel that is so far down and right of a tile's first pixel. It may be
+    /// outside the tile's row or picture.
+    #[inline(always)]
+    pub(super) fn pixel(&self, tile: usize, down: usize, right: usize) -> usize {
+        let (picture, y, x) = self.place(tile);
+        (picture * self.h + y + down) * self.w + x + right
     }
 
     /// A tile's picture and first pixel: (picture, y, x).
@@ -473,6 +482,7 @@ impl Convolve<'_> {
         let FilterLayout { channels, .. } = self.layout;
         let Matrices { v, v_stride, m, m_stride } = matrices;
         let (count, depth) = (tiles.len(), self.layout.depth());
+        let mut ahead = self.ahead(panel, &tiles, POINTS * gemm::steps::<S, NV>(count));
         // SAFETY: the caller's promise; the outputs of a tile are inside the tensor, and no other
         // task writes them.
         unsafe {
@@ -481,8 +491,8 @@ impl Convolve<'_> {
                 let at =
                     self.filters.as_ptr().add(panel * self.layout.panel_len() + point * self.layout.point_stride());
                 let b = Operand { at, row: 1, k_step: NV * S::LANES };
-                gemm::product::<S, NV>(count, depth, a, b, m.add(point * m_stride), false);
-                self.prefetch::<S>(panel, point, &tiles);
+                let to = m.add(point * m_stride);
+                gemm::product::<S, NV>(count, depth, a, b, to, false, &mut || ahead.step::<S>());
             }
             for (i, tile) in tiles.enumerate() {
                 let (picture, top, left) = self.grid.place(tile);
@@ -514,39 +524,27 @@ impl Convolve<'_> {
         }
     }
 
-    /// Asks for memory that will be needed soon, a little after each product, so that it comes
-    /// while the products keep the processor busy: the places of the outputs of this panel, and
-    /// the inputs of the next block.
+    /// The memory that is needed after the products of a panel: where its outputs go, and the
+    /// panel's share of the inputs of the next block.
     #[inline(always)]
-    unsafe fn prefetch<S: Simd>(&self, panel: usize, point: usize, tiles: &Range<usize>) {
-        let FilterLayout { channels, .. } = self.layout;
-        let Grid { h, w, .. } = self.grid;
-        let share = |part: usize, parts: usize| tiles.len() * part / parts..tiles.len() * (part + 1) / parts;
-        for i in share(point, POINTS) {
-            let (picture, top, left) = self.grid.place(tiles.start + i);
-            for y in 0..4 {
-                for x in 0..4 {
-                    let pixel = (picture * h + top + y) * w + left + x;
-                    let at = pixel * channels.output + panel * channels.panel();
-                    // SAFETY: as `Simd`.
-                    unsafe { self.post.prefetch::<S>(at) };
-                }
-            }
-        }
-        for i in share(panel * POINTS + point, channels.panels() * POINTS) {
-            let (picture, top, left) = self.grid.place(tiles.end + i);
-            for input in self.inputs {
-                for y in 0..4 {
-                    // The rows and columns that the tiles above and to the left do not share.
-                    let pixel = (picture * h + top + y + 1) * w + left + 1;
-                    let from = input.as_ptr().wrapping_add(pixel * channels.input);
-                    for c in (0..4 * channels.input).step_by(16) {
-                        // SAFETY: as `Simd`; any address may be asked for.
-                        unsafe { S::prefetch(from.wrapping_add(c)) };
-                    }
-                }
-            }
-        }
+    fn ahead(&self, panel: usize, tiles: &Range<usize>, calls: usize) -> Ahead<5> {
+        let FilterLayout { channels, terms } = self.layout;
+        let panels = channels.panels();
+        let share = |part: usize| (tiles.end + tiles.len() * part / panels).min(self.tiles.end);
+        let next = share(panel)..share(panel + 1);
+        let first = panel * channels.panel();
+        let pixels = |tensor: *const f32| {
+            let tiles = if tensor.is_null() { 0..0 } else { tiles.clone() };
+            let needed = first..(first + channels.panel()).min(channels.output);
+            Pixels { tensor, channels: channels.output, needed, shift: 0, tiles }
+        };
+        let input = |term: usize| {
+            let tiles = if term < terms { next.clone() } else { 0..0 };
+            let tensor = self.inputs[term.min(terms - 1)].as_ptr();
+            Pixels { tensor, channels: channels.input, needed: 0..channels.input, shift: 1, tiles }
+        };
+        let [out, gate, residual] = self.post.tensors();
+        Ahead::new(self.grid, [pixels(out), pixels(gate), pixels(residual), input(0), input(1)], calls)
     }
 }
 
@@ -652,6 +650,24 @@ impl Kernel for SumTiles<'_> {
                             }
                         }
                     }
+                    let next = start + count..(start + count + block).min(self.tiles.end);
+                    let input = Pixels {
+                        tensor: a.as_ptr(),
+                        channels: channels.input,
+                        needed: 0..channels.input,
+                        shift: 1,
+                        tiles: next.clone(),
+                    };
+                    let output = Pixels {
+                        tensor: delta.as_ptr(),
+                        channels: channels.output,
+                        needed: 0..channels.output,
+                        shift: 0,
+                        tiles: next,
+                    };
+                    let calls = POINTS * channels.panels() * gemm::steps::<S, 2>(channels.input);
+                    let mut ahead = Ahead::new(self.grid, [input, output], calls);
+                    let mut between = || ahead.step::<S>();
                     for point in 0..POINTS {
                         for panel in 0..channels.panels() {
                             let left = Operand { at: v.add(point * v_stride), row: 1, k_step: padded };
@@ -660,10 +676,10 @@ impl Kernel for SumTiles<'_> {
                             let to = sums.as_mut_ptr().add(to);
                             if channels.is_full(panel) {
                                 let right = Operand { at, row: 1, k_step: 2 * S::LANES };
-                                gemm::product::<S, 2>(channels.input, count, left, right, to, add);
+                                gemm::product::<S, 2>(channels.input, count, left, right, to, add, &mut between);
                             } else {
                                 let right = Operand { at, row: 1, k_step: S::LANES };
-                                gemm::product::<S, 1>(channels.input, count, left, right, to, add);
+                                gemm::product::<S, 1>(channels.input, count, left, right, to, add, &mut between);
                             }
                         }
                     }
