@@ -244,10 +244,10 @@ impl Kernel for SumRows<'_> {
                                 let to = sums.as_mut_ptr().add(start * 9 * c);
                                 if width - start >= many.panel() {
                                     let to = to.add(tap_row * 3 * c * 2 * S::LANES);
-                                    gemm::product::<S, 2>(3 * c, count, a, b, to, true);
+                                    gemm::product::<S, 2>(3 * c, count, a, b, to, true, &mut || {});
                                 } else {
                                     let to = to.add(tap_row * 3 * c * S::LANES);
-                                    gemm::product::<S, 1>(3 * c, count, a, b, to, true);
+                                    gemm::product::<S, 1>(3 * c, count, a, b, to, true, &mut || {});
                                 }
                             }
                         }

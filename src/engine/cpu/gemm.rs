@@ -69,7 +69,14 @@ unsafe fn rows<S: Simd, const R: usize, const NV: usize>(k: usize, a: Operand, b
     }
 }
 
-/// `count` rows of C, contiguous, each NV vectors: C = A · B, or C += A · B with `add`.
+/// How many blocks of rows [`product`] goes through for `count` rows.
+#[inline(always)]
+pub(super) fn steps<S: Simd, const NV: usize>(count: usize) -> usize {
+    if S::MANY || NV == 1 { count / 12 + (count % 12).div_ceil(6) } else { count.div_ceil(6) }
+}
+
+/// `count` rows of C, contiguous, each NV vectors: C = A · B, or C += A · B with `add`. Calls
+/// `between` before every few rows, [`steps`] times.
 ///
 /// # Safety
 /// As [`Simd`]; the operands hold `k` steps of `count` rows and of NV vectors, `c` holds `count` rows.
@@ -81,10 +88,12 @@ pub(super) unsafe fn product<S: Simd, const NV: usize>(
     b: Operand,
     c: *mut f32,
     add: bool,
+    between: &mut impl FnMut(),
 ) {
     let mut r = 0;
     macro_rules! step {
         ($rows:literal) => {{
+            between();
             let a = Operand { at: a.at.add(r * a.row), ..a };
             rows::<S, $rows, NV>(k, a, b, c.add(r * NV * S::LANES), add);
             r += $rows;

@@ -7,6 +7,7 @@
 //! shapes alone, each result is computed by one task or summed over tasks in order, so the number
 //! of threads changes no bit.
 
+mod ahead;
 mod buffer;
 mod direct;
 mod gemm;
@@ -210,10 +211,12 @@ impl CpuEngine {
                 }
             });
             let grid = winograd::Grid::new(shape);
+            // Some blocks a task; fewer where the picture is small.
             let block = winograd::Convolve::block(layout);
-            let scratch = winograd::Convolve::scratch_len(layout, block);
-            self.each(grid.tiles().div_ceil(block), scratch, |index, scratch| {
-                let tiles = index * block..((index + 1) * block).min(grid.tiles());
+            let task = block * (grid.tiles() / (block * 16)).clamp(1, 4);
+            let scratch = winograd::Convolve::scratch_len(layout);
+            self.each(grid.tiles().div_ceil(task), scratch, |index, scratch| {
+                let tiles = part(index, task, grid.tiles());
                 let (inputs, filters, post) = (&inputs, &filters, &post);
                 // SAFETY: each tile is in one task, which writes its pixels alone.
                 unsafe { self.run(winograd::Convolve { layout, grid, inputs, filters, post, tiles, scratch }) }
@@ -257,7 +260,7 @@ impl CpuEngine {
         let layout = winograd::SumLayout(channels);
         let mut sums = self.memory.take(chunks * layout.len());
         let parts = Parts::new(&mut sums);
-        self.each(chunks, winograd::SumTiles::scratch_len(channels), |index, scratch| {
+        self.each(chunks, winograd::SumTiles::scratch_len(channels, chunk), |index, scratch| {
             let tiles = part(index, chunk, tiles);
             // SAFETY: each chunk has sums of its own.
             unsafe {

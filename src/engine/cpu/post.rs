@@ -83,4 +83,10 @@ impl<'a> Post<'a> {
             S::store_part(self.out.values.add(at), value, n);
         }
     }
+
+    /// The tensors of the output's shape that [`Post::finish`] reads and writes; null for none.
+    pub(super) fn tensors(&self) -> [*const f32; 3] {
+        let gate = if let PostGate::Where(gate) = self.gate { gate.as_ptr() } else { std::ptr::null() };
+        [self.out.values, gate, self.residual.map_or(std::ptr::null(), <[f32]>::as_ptr)]
+    }
 }

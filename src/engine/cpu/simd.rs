@@ -30,6 +30,11 @@ pub(super) trait Simd: Copy + 'static {
     /// v where gate > 0, else 0.
     unsafe fn gate(v: Self::V, gate: Self::V) -> Self::V;
 
+    /// Asks for the cache line at an address, which may be any. Does nothing where there is no
+    /// such instruction.
+    #[inline(always)]
+    unsafe fn prefetch(_at: *const f32) {}
+
     /// The first `n` ≤ LANES values, then zeros.
     #[inline(always)]
     unsafe fn load_part(from: *const f32, n: usize) -> Self::V {
@@ -187,6 +192,10 @@ mod x86 {
         const MANY: bool = false;
 
         #[inline(always)]
+        unsafe fn prefetch(at: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+        #[inline(always)]
         unsafe fn splat(value: f32) -> __m256 {
             unsafe { _mm256_set1_ps(value) }
         }
@@ -238,6 +247,10 @@ mod x86 {
         const LANES: usize = 16;
         const MANY: bool = true;
 
+        #[inline(always)]
+        unsafe fn prefetch(at: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
         #[inline(always)]
         unsafe fn splat(value: f32) -> __m512 {
             unsafe { _mm512_set1_ps(value) }

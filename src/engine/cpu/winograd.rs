@@ -13,6 +13,7 @@
 
 #![allow(clippy::needless_range_loop)] // Small matrices read best by their two indices.
 
+use super::ahead::{Ahead, Pixels};
 use super::gemm::{self, Operand};
 use super::post::Post;
 use super::simd::{Kernel, Simd};
@@ -45,6 +46,14 @@ impl Grid {
     /// How many tiles there are.
     pub(super) fn tiles(&self) -> usize {
         self.pictures * self.rows * self.columns
+    }
+
+    /// The index of the pixel that is so far down and right of a tile's first pixel. It may be
+    /// outside the tile's row or picture.
+    #[inline(always)]
+    pub(super) fn pixel(&self, tile: usize, down: usize, right: usize) -> usize {
+        let (picture, y, x) = self.place(tile);
+        (picture * self.h + y + down) * self.w + x + right
     }
 
     /// A tile's picture and first pixel: (picture, y, x).
@@ -380,7 +389,7 @@ impl Kernel for TransformFilters<'_> {
     }
 }
 
-/// Convolves a block of tiles.
+/// Convolves some tiles, block by block.
 pub(super) struct Convolve<'a> {
     pub(super) layout: FilterLayout,
     pub(super) grid: Grid,
@@ -394,17 +403,28 @@ pub(super) struct Convolve<'a> {
     pub(super) scratch: &'a mut [f32],
 }
 
+/// The matrices of a block: `count` tiles by all input channels, and by a panel's outputs.
+#[derive(Clone, Copy)]
+struct Matrices {
+    v: *mut f32,
+    v_stride: usize,
+    m: *mut f32,
+    m_stride: usize,
+}
+
 impl Convolve<'_> {
-    /// Tiles in a block: as many as fit in the level-2 cache with their transforms.
+    /// Tiles in a block: as many as fit in the level-2 cache with their transforms and the inputs
+    /// of the next block.
     pub(super) fn block(layout: FilterLayout) -> usize {
-        let fits = 84_000 / (POINTS * layout.depth());
+        let fits = 42_000 / (POINTS * layout.depth());
         (fits / 6 * 6).clamp(12, 72)
     }
 
-    /// Values of scratch memory for blocks of `block` tiles.
-    pub(super) fn scratch_len(layout: FilterLayout, block: usize) -> usize {
+    /// Values of scratch memory.
+    pub(super) fn scratch_len(layout: FilterLayout) -> usize {
         let FilterLayout { channels, .. } = layout;
-        POINTS * (block * (layout.depth() + channels.panel()) + 2 * GAP + channels.padded_input())
+        let width = layout.depth() + channels.panel();
+        POINTS * (Self::block(layout) * width + 2 * GAP + channels.padded_input())
     }
 }
 
@@ -414,11 +434,11 @@ impl Kernel for Convolve<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let FilterLayout { channels, .. } = self.layout;
-        let (count, depth) = (self.tiles.len(), self.layout.depth());
+        let (block, depth) = (Self::block(self.layout), self.layout.depth());
         let padded = channels.padded_input();
-        let (v_stride, m_stride) = (count * depth + GAP, count * channels.panel() + GAP);
+        let (v_stride, m_stride) = (block * depth + GAP, block * channels.panel() + GAP);
         assert_eq!(channels.lanes, S::LANES);
-        assert!(self.scratch.len() >= Self::scratch_len(self.layout, count));
+        assert!(self.scratch.len() >= Self::scratch_len(self.layout));
         assert_eq!(self.filters.len(), channels.panels() * self.layout.panel_len());
         assert_eq!(self.inputs.len(), self.layout.terms);
         assert!(self.tiles.end <= self.grid.tiles());
@@ -428,21 +448,24 @@ impl Kernel for Convolve<'_> {
             let v = self.scratch.as_mut_ptr();
             let m = v.add(POINTS * v_stride);
             let patch = m.add(POINTS * m_stride);
-            for (i, tile) in self.tiles.clone().enumerate() {
-                for (term, input) in self.inputs.iter().enumerate() {
-                    let (from, row, pixel) = pixels::<S, 6>(&self.grid, input, channels.input, tile, 1, patch);
-                    let to = v.add(i * depth + term * padded);
-                    for c in (0..padded).step_by(S::LANES) {
-                        transform_input::<S>(from.add(c), row, pixel, to.add(c), v_stride);
+            let matrices = Matrices { v, v_stride, m, m_stride };
+            for start in self.tiles.clone().step_by(block) {
+                let tiles = start..(start + block).min(self.tiles.end);
+                for (i, tile) in tiles.clone().enumerate() {
+                    for (term, input) in self.inputs.iter().enumerate() {
+                        let (from, row, pixel) = pixels::<S, 6>(&self.grid, input, channels.input, tile, 1, patch);
+                        let to = v.add(i * depth + term * padded);
+                        for c in (0..padded).step_by(S::LANES) {
+                            transform_input::<S>(from.add(c), row, pixel, to.add(c), v_stride);
+                        }
                     }
                 }
-            }
-            for panel in 0..channels.panels() {
-                let filters = self.filters.as_ptr().add(panel * self.layout.panel_len());
-                if channels.is_full(panel) {
-                    self.panel::<S, 2>(panel, v, v_stride, filters, m, m_stride);
-                } else {
-                    self.panel::<S, 1>(panel, v, v_stride, filters, m, m_stride);
+                for panel in 0..channels.panels() {
+                    if channels.is_full(panel) {
+                        self.panel::<S, 2>(panel, tiles.clone(), matrices);
+                    } else {
+                        self.panel::<S, 1>(panel, tiles.clone(), matrices);
+                    }
                 }
             }
         }
@@ -455,27 +478,23 @@ impl Convolve<'_> {
     /// # Safety
     /// As [`Simd`]; the matrices lie as in `run`.
     #[inline(always)]
-    unsafe fn panel<S: Simd, const NV: usize>(
-        &self,
-        panel: usize,
-        v: *const f32,
-        v_stride: usize,
-        filters: *const f32,
-        m: *mut f32,
-        m_stride: usize,
-    ) {
+    unsafe fn panel<S: Simd, const NV: usize>(&self, panel: usize, tiles: Range<usize>, matrices: Matrices) {
         let FilterLayout { channels, .. } = self.layout;
-        let (count, depth) = (self.tiles.len(), self.layout.depth());
+        let Matrices { v, v_stride, m, m_stride } = matrices;
+        let (count, depth) = (tiles.len(), self.layout.depth());
+        let mut ahead = self.ahead(panel, &tiles, POINTS * gemm::steps::<S, NV>(count));
         // SAFETY: the caller's promise; the outputs of a tile are inside the tensor, and no other
-        // block writes them.
+        // task writes them.
         unsafe {
             for point in 0..POINTS {
                 let a = Operand { at: v.add(point * v_stride), row: depth, k_step: 1 };
-                let at = filters.add(point * self.layout.point_stride());
+                let at =
+                    self.filters.as_ptr().add(panel * self.layout.panel_len() + point * self.layout.point_stride());
                 let b = Operand { at, row: 1, k_step: NV * S::LANES };
-                gemm::product::<S, NV>(count, depth, a, b, m.add(point * m_stride), false);
+                let to = m.add(point * m_stride);
+                gemm::product::<S, NV>(count, depth, a, b, to, false, &mut || ahead.step::<S>());
             }
-            for (i, tile) in self.tiles.clone().enumerate() {
+            for (i, tile) in tiles.enumerate() {
                 let (picture, top, left) = self.grid.place(tile);
                 let (height, width) = ((self.grid.h - top).min(4), (self.grid.w - left).min(4));
                 let first = (picture * self.grid.h + top) * self.grid.w + left;
@@ -503,6 +522,29 @@ impl Convolve<'_> {
                 }
             }
         }
+    }
+
+    /// The memory that is needed after the products of a panel: where its outputs go, and the
+    /// panel's share of the inputs of the next block.
+    #[inline(always)]
+    fn ahead(&self, panel: usize, tiles: &Range<usize>, calls: usize) -> Ahead<5> {
+        let FilterLayout { channels, terms } = self.layout;
+        let panels = channels.panels();
+        let share = |part: usize| (tiles.end + tiles.len() * part / panels).min(self.tiles.end);
+        let next = share(panel)..share(panel + 1);
+        let first = panel * channels.panel();
+        let pixels = |tensor: *const f32| {
+            let tiles = if tensor.is_null() { 0..0 } else { tiles.clone() };
+            let needed = first..(first + channels.panel()).min(channels.output);
+            Pixels { tensor, channels: channels.output, needed, shift: 0, tiles }
+        };
+        let input = |term: usize| {
+            let tiles = if term < terms { next.clone() } else { 0..0 };
+            let tensor = self.inputs[term.min(terms - 1)].as_ptr();
+            Pixels { tensor, channels: channels.input, needed: 0..channels.input, shift: 1, tiles }
+        };
+        let [out, gate, residual] = self.post.tensors();
+        Ahead::new(self.grid, [pixels(out), pixels(gate), pixels(residual), input(0), input(1)], calls)
     }
 }
 
@@ -549,16 +591,17 @@ pub(super) struct SumTiles<'a> {
 }
 
 impl SumTiles<'_> {
-    /// Tiles in a block: as many as fit in the level-2 cache with their transforms.
-    fn block(channels: Channels) -> usize {
-        let fits = 84_000 / (POINTS * (channels.padded_input() + channels.padded_output()));
-        fits.clamp(8, 72)
+    /// Tiles in a block of a chunk of `tiles`. The sums pass through the level-1 cache once a
+    /// block, which costs more than transforms that do not all stay in the level-2 cache.
+    fn block(channels: Channels, tiles: usize) -> usize {
+        let fits = (190_000 / (POINTS * (channels.padded_input() + channels.padded_output()))).clamp(8, 72);
+        tiles.div_ceil(tiles.div_ceil(fits).max(1))
     }
 
-    /// Values of scratch memory.
-    pub(super) fn scratch_len(channels: Channels) -> usize {
+    /// Values of scratch memory for a chunk of `tiles`.
+    pub(super) fn scratch_len(channels: Channels, tiles: usize) -> usize {
         let width = channels.padded_input() + channels.padded_output();
-        POINTS * (Self::block(channels) * width + 2 * GAP) + POINTS * width
+        POINTS * (Self::block(channels, tiles) * width + 2 * GAP) + POINTS * width
     }
 }
 
@@ -569,11 +612,11 @@ impl Kernel for SumTiles<'_> {
     unsafe fn run<S: Simd>(self) {
         let channels = self.channels;
         let layout = SumLayout(channels);
-        let block = Self::block(channels);
+        let block = Self::block(channels, self.tiles.len());
         let (padded, padded_output) = (channels.padded_input(), channels.padded_output());
         let (v_stride, d_stride) = (block * padded + GAP, block * padded_output + GAP);
         assert_eq!(channels.lanes, S::LANES);
-        assert!(self.scratch.len() >= Self::scratch_len(channels));
+        assert!(self.scratch.len() >= Self::scratch_len(channels, self.tiles.len()));
         assert_eq!(self.sums.len(), layout.len());
         assert!(self.tiles.end <= self.grid.tiles());
         let (sums, bias) = self.sums.split_at_mut(layout.points_len());
@@ -607,6 +650,24 @@ impl Kernel for SumTiles<'_> {
                             }
                         }
                     }
+                    let next = start + count..(start + count + block).min(self.tiles.end);
+                    let input = Pixels {
+                        tensor: a.as_ptr(),
+                        channels: channels.input,
+                        needed: 0..channels.input,
+                        shift: 1,
+                        tiles: next.clone(),
+                    };
+                    let output = Pixels {
+                        tensor: delta.as_ptr(),
+                        channels: channels.output,
+                        needed: 0..channels.output,
+                        shift: 0,
+                        tiles: next,
+                    };
+                    let calls = POINTS * channels.panels() * gemm::steps::<S, 2>(channels.input);
+                    let mut ahead = Ahead::new(self.grid, [input, output], calls);
+                    let mut between = || ahead.step::<S>();
                     for point in 0..POINTS {
                         for panel in 0..channels.panels() {
                             let left = Operand { at: v.add(point * v_stride), row: 1, k_step: padded };
@@ -615,10 +676,10 @@ impl Kernel for SumTiles<'_> {
                             let to = sums.as_mut_ptr().add(to);
                             if channels.is_full(panel) {
                                 let right = Operand { at, row: 1, k_step: 2 * S::LANES };
-                                gemm::product::<S, 2>(channels.input, count, left, right, to, add);
+                                gemm::product::<S, 2>(channels.input, count, left, right, to, add, &mut between);
                             } else {
                                 let right = Operand { at, row: 1, k_step: S::LANES };
-                                gemm::product::<S, 1>(channels.input, count, left, right, to, add);
+                                gemm::product::<S, 1>(channels.input, count, left, right, to, add, &mut between);
                             }
                         }
                     }
