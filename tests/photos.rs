@@ -53,7 +53,7 @@ fn exif(big: bool, orientation: u16) -> Vec<u8> {
 
 /// Something that begins like an ICC profile, too long for one segment of a JPEG.
 fn icc(space: &[u8; 4]) -> Vec<u8> {
-    let mut out: Vec<u8> = (0..70_000_u32).map(|i| (i * i >> 3) as u8).collect();
+    let mut out: Vec<u8> = (0..70_000_u32).map(|i| (i.wrapping_mul(i) >> 3) as u8).collect();
     out[..4].copy_from_slice(&70_000_u32.to_be_bytes());
     out[16..20].copy_from_slice(space);
     out

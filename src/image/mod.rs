@@ -17,6 +17,7 @@ pub use format::Format;
 pub use write::WriteOptions;
 
 use crate::{Raster, Real};
+use rayon::prelude::*;
 use std::fmt;
 
 /// The most pixels that a file may have.
@@ -169,13 +170,11 @@ impl Photo {
     /// replaced by what is near it and seen.
     pub fn rgb<T: Real>(&self) -> Raster<T> {
         let table = self.table::<T>();
-        let (c, grey) = (self.kind.channels(), self.kind.grey);
-        let mut data = Vec::with_capacity(self.height * self.width * 3);
-        for at in (0..self.height * self.width * c).step_by(c) {
-            for k in 0..3 {
-                data.push(table[usize::from(self.value(if grey { at } else { at + k }))]);
-            }
-        }
+        let c = self.kind.channels();
+        let data = match &self.samples {
+            Samples::Eight(data) => light(data, self.kind, self.width, |v| table[usize::from(v)]),
+            Samples::Sixteen(data) => light(data, self.kind, self.width, |v| table[usize::from(v)]),
+        };
         let mut colours = Raster::from_vec(self.height, self.width, 3, data);
         if self.kind.alpha {
             fill::fill_hidden(&mut colours, |i| self.value(i * c + c - 1) != 0);
@@ -201,17 +200,10 @@ impl Photo {
 
     /// The colours as 8 bits, three a pixel, alpha left out; 16 bits are rounded.
     pub fn rgb8(&self) -> Raster<u8> {
-        let (c, grey) = (self.kind.channels(), self.kind.grey);
-        let mut data = Vec::with_capacity(self.height * self.width * 3);
-        for at in (0..self.height * self.width * c).step_by(c) {
-            for k in 0..3 {
-                let index = if grey { at } else { at + k };
-                data.push(match &self.samples {
-                    Samples::Eight(data) => data[index],
-                    Samples::Sixteen(data) => to_eight(data[index]),
-                });
-            }
-        }
+        let data = match &self.samples {
+            Samples::Eight(data) => light(data, self.kind, self.width, |v| v),
+            Samples::Sixteen(data) => light(data, self.kind, self.width, to_eight),
+        };
         Raster::from_vec(self.height, self.width, 3, data)
     }
 
@@ -229,30 +221,61 @@ impl Photo {
             assert!(same, "alpha of another shape");
         }
         let rows = rgb.height.min(self.height.saturating_sub(y0));
-        let (count, c, max) = (rows * self.width, self.kind.channels(), f64::from(self.max()));
-        let start = y0 * self.width * c;
-        let grey = self.kind.grey;
-        let put = |set: &mut dyn FnMut(usize, f64)| {
-            for i in 0..count {
-                let pixel = &rgb.data[i * 3..i * 3 + 3];
-                let at = start + i * c;
-                if grey {
-                    set(at, (pixel[0].wide() + pixel[1].wide() + pixel[2].wide()) / 3.0);
-                } else {
-                    (0..3).for_each(|k| set(at + k, pixel[k].wide()));
-                }
-                if let Some(alpha) = alpha {
-                    set(at + c - 1, alpha.data[i].wide());
-                }
-            }
-        };
-        // `max(0)` first: it makes NaN black.
-        let quantised = |v: f64| (v.max(0.0).min(1.0) * max).round_ties_even();
+        let (c, max) = (self.kind.channels(), f64::from(self.max()));
+        let range = y0.min(self.height) * self.width * c..(y0.min(self.height) + rows) * self.width * c;
+        let alpha = alpha.map(|alpha| alpha.data.as_slice());
+        // The cast makes NaN black.
+        let quantised = move |v: f64| (v.clamp(0.0, 1.0) * max).round_ties_even();
         match &mut self.samples {
-            Samples::Eight(data) => put(&mut |at, v| data[at] = quantised(v) as u8),
-            Samples::Sixteen(data) => put(&mut |at, v| data[at] = quantised(v) as u16),
+            Samples::Eight(data) => put(&mut data[range], self.kind, self.width, rgb, alpha, |v| quantised(v) as u8),
+            Samples::Sixteen(data) => {
+                put(&mut data[range], self.kind, self.width, rgb, alpha, |v| quantised(v) as u16);
+            }
         }
     }
+}
+
+/// Three values a pixel out of rows of any kind, without alpha.
+fn light<S: Copy + Sync, U: Copy + Default + Send>(
+    data: &[S],
+    kind: PixelKind,
+    width: usize,
+    convert: impl Fn(S) -> U + Sync,
+) -> Vec<U> {
+    let c = kind.channels();
+    let mut out = vec![U::default(); data.len() / c * 3];
+    out.par_chunks_mut((width * 3).max(1)).zip(data.par_chunks((width * c).max(1))).for_each(|(to, from)| {
+        for (to, from) in to.chunks_exact_mut(3).zip(from.chunks_exact(c)) {
+            for k in 0..3 {
+                to[k] = convert(from[if kind.grey { 0 } else { k }]);
+            }
+        }
+    });
+    out
+}
+
+/// Rows of any kind out of colours and alpha.
+fn put<S: Copy + Send, T: Real>(
+    data: &mut [S],
+    kind: PixelKind,
+    width: usize,
+    rgb: &Raster<T>,
+    alpha: Option<&[T]>,
+    quantised: impl Fn(f64) -> S + Sync,
+) {
+    let c = kind.channels();
+    data.par_chunks_mut((width * c).max(1)).enumerate().for_each(|(y, to)| {
+        for (x, (to, from)) in to.chunks_exact_mut(c).zip(rgb.row(y).chunks_exact(3)).enumerate() {
+            if kind.grey {
+                to[0] = quantised((from[0].wide() + from[1].wide() + from[2].wide()) / 3.0);
+            } else {
+                (0..3).for_each(|k| to[k] = quantised(from[k].wide()));
+            }
+            if let Some(alpha) = alpha {
+                to[c - 1] = quantised(alpha[y * width + x].wide());
+            }
+        }
+    });
 }
 
 /// 16 bits rounded to 8.

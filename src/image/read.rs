@@ -10,6 +10,9 @@ use std::path::Path;
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 32;
+/// A byte of a JPEG cannot stand for more pixels than this: every 8 x 8 block of values takes a bit,
+/// and there are at most 32 x 32 pixels to 18 blocks.
+const JPEG_PIXELS: u64 = 1024;
 /// Memory that a decoder may take for metadata and rows, beside the picture.
 const MAX_SCRATCH: u64 = 1 << 28;
 
@@ -49,7 +52,13 @@ impl Photo {
                 limits.max_alloc = Some(MAX_SCRATCH);
                 PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(line).and_then(|d| decoded(d, format))
             }
-            Format::Jpeg => JpegDecoder::new(Cursor::new(bytes)).map_err(line).and_then(|d| decoded(d, format)),
+            Format::Jpeg => JpegDecoder::new(Cursor::new(bytes)).map_err(line).and_then(|d| {
+                let (width, height) = d.dimensions();
+                if u64::from(width) * u64::from(height) > bytes.len() as u64 * JPEG_PIXELS {
+                    return Err(format!("it is too short for {width} x {height} pixels"));
+                }
+                decoded(d, format)
+            }),
             Format::WebP => WebPDecoder::new(Cursor::new(bytes)).map_err(line).and_then(|d| decoded(d, format)),
             Format::Tiff => {
                 let plain = tiff_kinds::rewritten(bytes);
@@ -95,8 +104,13 @@ impl Photo {
 
 /// One line of what a decoder said.
 fn line(error: ImageError) -> String {
+    let hint = match &error {
+        ImageError::Unsupported(_) => "; save it with 8 or 16 bits a value, as grey or RGB",
+        _ => "",
+    };
     let text = error.to_string();
-    text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned();
+    text + hint
 }
 
 /// The decoder's pixels and what it knows of the metadata.
@@ -139,7 +153,7 @@ fn decoded<D: ImageDecoder>(mut decoder: D, format: Format) -> std::result::Resu
         warnings.push("floating-point values are clipped to [0, 1] and kept as 16 bits".into());
         let mut data: Vec<f32> = room(count)?;
         decoder.read_image(bytemuck::cast_slice_mut(&mut data)).map_err(line)?;
-        let quantised = |v: f32| (f64::from(v).max(0.0).min(1.0) * 65535.0).round_ties_even() as u16;
+        let quantised = |v: f32| (f64::from(v).clamp(0.0, 1.0) * 65535.0).round_ties_even() as u16;
         Samples::Sixteen(data.into_iter().map(quantised).collect())
     } else if sixteen {
         let mut data: Vec<u16> = room(count)?;

@@ -368,6 +368,9 @@ fn tensor(entry: &Entry, name: &str, count: usize, data: &[u8]) -> Found<Vec<f32
 mod tests {
     use super::*;
 
+    /// A key and its value.
+    type Item = (Vec<u8>, Vec<u8>);
+
     fn varint(mut value: usize, out: &mut Vec<u8>) {
         while value >= 128 {
             out.push(value as u8 | 128);
@@ -388,7 +391,7 @@ mod tests {
     }
 
     /// Writes a block with prefix-compressed keys; returns its handle.
-    fn block(entries: &[(Vec<u8>, Vec<u8>)], out: &mut Vec<u8>) -> Vec<u8> {
+    fn block(entries: &[Item], out: &mut Vec<u8>) -> Vec<u8> {
         let (from, mut last) = (out.len(), Vec::new());
         for (key, value) in entries {
             let shared = key.iter().zip(&last).take_while(|(a, b)| a == b).count();
@@ -409,7 +412,7 @@ mod tests {
         handle
     }
 
-    fn index(entries: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    fn index(entries: &[Item]) -> Vec<u8> {
         let mut out = Vec::new();
         // Two data blocks.
         let (first, second) = entries.split_at(entries.len() / 2);
@@ -440,7 +443,7 @@ mod tests {
     }
 
     /// Entries and data of tensors that count up from 0.
-    fn checkpoint(tensors: &[(&str, &[usize])]) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>) {
+    fn checkpoint(tensors: &[(&str, &[usize])]) -> (Vec<Item>, Vec<u8>) {
         let (mut data, mut value) = (Vec::new(), 0.0f32);
         let mut entries = vec![(Vec::new(), vec![8, 1])];
         for (name, shape) in tensors {
@@ -544,7 +547,7 @@ mod tests {
 
     #[test]
     fn other_checkpoints_are_refused_with_a_reason() {
-        let refused = |entries: &[(Vec<u8>, Vec<u8>)], data: &[u8], why: &str| {
+        let refused = |entries: &[Item], data: &[u8], why: &str| {
             let (_, text) = parse(&index(entries), data, "w").unwrap_err();
             assert!(text.contains(why) && text.lines().count() == 1, "{text}");
         };
