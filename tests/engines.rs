@@ -203,6 +203,6 @@ fn threads_change_no_bit() {
                 (loss.to_bits(), engine.download(&grad).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>())
             })
             .collect();
-        assert!(results[0] == results[1] && results[0] == results[2], "{level}");
+        assert!(results[0] == results[1] && results[0] == results[2], "{level:?}");
     }
 }

@@ -1,182 +1,256 @@
-//! The first and the last layer, directly: three channels on one side ("thin"), many on the other
-//! ("wide"). Every pixel's sum runs over rows, columns and channels in the same order, and what
-//! lies beyond the picture is multiplied as zeros, so that the same pixels give the same bits.
+//! 3 × 3 convolution by the direct sum, for layers with few channels on one side.
+//!
+//! The rows around an output row are copied with a zero at either end (and rows of zeros above
+//! and below the picture), so that the nine taps of a pixel are three runs of 3 · channels
+//! values, and every pixel takes the same sums in the same order wherever it lies.
 
-use super::super::{Gate, Shape};
-use super::CpuTensor;
-use super::simd::{Kernel, ROWS, Simd};
-use super::winograd::{SendPointer, gated};
+use super::gemm::{self, Operand};
+use super::post::Post;
+use super::simd::{Kernel, Simd};
+use super::winograd::Channels;
+use crate::engine::Shape;
+use std::ops::Range;
 
-/// Channels of a thin picture.
-pub(super) const THIN: usize = 3;
-
-/// A thin picture's rows with a pixel of zeros on the left and some on the right, for
-/// [`Widen`]'s reading in groups of [`ROWS`] pixels.
-pub(super) fn padded_width(width: usize) -> usize {
-    width.div_ceil(ROWS) * ROWS + 2
+/// Copies row `y` of picture `n` with a zero pixel at either end; zeros for a row outside.
+fn pad_row(x: &[f32], shape: Shape, n: usize, y: Option<usize>, to: &mut [f32]) {
+    let Shape { h, w, c, .. } = shape;
+    let Some(y) = y.filter(|&y| y < h) else { return to.fill(0.0) };
+    to[..c].fill(0.0);
+    to[c..(w + 1) * c].copy_from_slice(&x[(n * h + y) * w * c..][..w * c]);
+    to[(w + 1) * c..].fill(0.0);
 }
 
-/// Copies row `y` (from −1 to h) of picture n into `line`, with zeros around and beyond.
-fn pad_row(thin: &CpuTensor, n: usize, y: usize, line: &mut [f32]) {
-    let Shape { h, w, .. } = thin.shape;
-    line.fill(0.0);
-    if (1..=h).contains(&y) {
-        let at = (n * h + y - 1) * w * THIN;
-        line[THIN..THIN + w * THIN].copy_from_slice(&thin.data[at..at + w * THIN]);
-    }
-}
-
-/// One output row of a convolution from thin to wide.
-pub(super) struct Widen<'a> {
-    pub thin: &'a [&'a CpuTensor],
-    /// [panel][term][ky][kx][thin][PANEL]
-    pub filters: &'a [f32],
-    pub bias: Option<&'a [f32]>,
-    pub gate: &'a Gate<'a, CpuTensor>,
-    pub residual: Option<&'a CpuTensor>,
-    pub output: SendPointer,
-    pub wide: usize,
-    /// Picture · h + row.
-    pub line: usize,
-    /// Three padded rows a term, and a group's sums.
-    pub scratch: &'a mut [f32],
-}
-
-/// Values of [`Widen`]'s scratch.
-pub(super) fn widen_scratch(width: usize, terms: usize) -> usize {
-    terms * 3 * padded_width(width) * THIN + ROWS * 64
-}
-
-impl Kernel for Widen<'_> {
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Shape { h, w, .. } = self.thin[0].shape;
-        let (n, y) = (self.line / h, self.line % h);
-        let row = padded_width(w) * THIN;
-        assert!(self.scratch.len() >= widen_scratch(w, self.thin.len()) && S::PANEL <= 64);
-        let (lines, sums) = self.scratch.split_at_mut(self.thin.len() * 3 * row);
-        for (term, thin) in self.thin.iter().enumerate() {
-            for ky in 0..3 {
-                pad_row(thin, n, y + ky, &mut lines[(term * 3 + ky) * row..][..row]);
-            }
-        }
-        let depth = 3 * THIN;
-        // SAFETY: a group of 6 pixels reads 8 padded pixels, which the padded row holds; only this
-        // call writes the output row, and only its w pixels.
-        unsafe {
-            let sums = sums.as_mut_ptr();
-            for panel in 0..self.wide / S::PANEL {
-                for x in (0..w).step_by(ROWS) {
-                    for pass in 0..self.thin.len() * 3 {
-                        let a = lines.as_ptr().add(pass * row + x * THIN);
-                        let b = self.filters.as_ptr().add((panel * self.thin.len() * 3 + pass) * depth * S::PANEL);
-                        if pass == 0 {
-                            S::product::<false>(a, THIN, 1, depth, b, S::PANEL, sums, S::PANEL);
-                        } else {
-                            S::product::<true>(a, THIN, 1, depth, b, S::PANEL, sums, S::PANEL);
-                        }
-                    }
-                    for r in 0..ROWS.min(w - x) {
-                        let mut c = 0;
-                        while c < S::PANEL {
-                            let channel = panel * S::PANEL + c;
-                            let at = (self.line * w + x + r) * self.wide + channel;
-                            let mut value = S::load(sums.add(r * S::PANEL + c));
-                            if let Some(bias) = self.bias {
-                                value = S::add(value, S::load(bias.as_ptr().add(channel)));
-                            }
-                            value = gated::<S>(value, self.gate, at);
-                            if let Some(residual) = self.residual {
-                                value = S::add(value, S::load(residual.data.as_ptr().add(at)));
-                            }
-                            S::store(self.output.0.add(at), value);
-                            c += S::LANES;
-                        }
-                    }
+/// The weights of one panel as [`Convolve`] reads them: for each term, tap and input channel the
+/// panel's output channels.
+pub(super) fn pack_filters(channels: Channels, weights: &[&[f32]], transposed: bool) -> Vec<f32> {
+    let Channels { input, output, .. } = channels;
+    let depth = weights.len() * 9 * input;
+    let mut packed = vec![0.0; depth * channels.padded_output()];
+    for o in 0..output {
+        let panel = o / channels.panel();
+        let first = panel * channels.panel();
+        let width = channels.panel().min(channels.padded_output() - first);
+        for (term, weights) in weights.iter().enumerate() {
+            for k in 0..input {
+                let at = if transposed { k * output + o } else { o * input + k };
+                for tap in 0..9 {
+                    let row = (term * 9 + tap) * input + k;
+                    let value = weights[at * 9 + if transposed { 8 - tap } else { tap }];
+                    packed[first * depth + row * width + o - first] = value;
                 }
             }
         }
     }
+    packed
 }
 
-/// One output row of a convolution from wide to thin.
-pub(super) struct Narrow<'a> {
-    pub wide: &'a [&'a CpuTensor],
-    /// [term][ky][kx][thin][wide]
-    pub filters: &'a [f32],
-    pub bias: Option<&'a [f32]>,
-    pub gate: &'a Gate<'a, CpuTensor>,
-    pub residual: Option<&'a CpuTensor>,
-    pub output: SendPointer,
-    pub line: usize,
-    pub zeros: &'a [f32],
+/// Convolves some rows of one picture.
+pub(super) struct Convolve<'a> {
+    pub(super) channels: Channels,
+    /// The shape of the inputs.
+    pub(super) shape: Shape,
+    pub(super) inputs: &'a [&'a [f32]],
+    /// As [`pack_filters`] leaves them.
+    pub(super) filters: &'a [f32],
+    pub(super) post: &'a Post<'a>,
+    pub(super) picture: usize,
+    pub(super) rows: Range<usize>,
+    /// [`Convolve::scratch_len`] values.
+    pub(super) scratch: &'a mut [f32],
 }
 
-/// Pixels of a row that [`Narrow`] computes together.
-const TOGETHER: usize = 4;
+impl Convolve<'_> {
+    /// Values of scratch memory for `rows` rows of `terms` inputs.
+    pub(super) fn scratch_len(shape: Shape, terms: usize, rows: usize) -> usize {
+        terms * (rows + 2) * (shape.w + 2) * shape.c
+    }
+}
 
-impl Kernel for Narrow<'_> {
+impl Kernel for Convolve<'_> {
+    type Output = ();
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Shape { h, w, c: channels, .. } = self.wide[0].shape;
-        let (n, y) = (self.line / h, self.line % h);
-        assert!(self.zeros.len() >= channels);
-        let zeros = self.zeros.as_ptr();
-        // SAFETY: pixels beyond the picture read zeros; filters hold 9 · 3 · channels values a
-        // term; only this call writes the output row.
-        unsafe {
-            for x in (0..w).step_by(TOGETHER) {
-                let mut sums = [[S::splat(0.0); THIN]; TOGETHER];
-                for (term, wide) in self.wide.iter().enumerate() {
-                    for ky in 0..3 {
-                        // Pixels x − 1 … x + TOGETHER of this row.
-                        let mut pixels = [zeros; TOGETHER + 2];
-                        if (1..=h).contains(&(y + ky)) {
-                            let row = wide.data.as_ptr().add((n * h + y + ky - 1) * w * channels);
-                            for (i, pixel) in pixels.iter_mut().enumerate() {
-                                if (1..=w).contains(&(x + i)) {
-                                    *pixel = row.add((x + i - 1) * channels);
-                                }
-                            }
-                        }
-                        for kx in 0..3 {
-                            let filter = self.filters.as_ptr().add(((term * 3 + ky) * 3 + kx) * THIN * channels);
-                            let mut c = 0;
-                            while c < channels {
-                                let mut weights = [S::splat(0.0); THIN];
-                                for o in 0..THIN {
-                                    weights[o] = S::load(filter.add(o * channels + c));
-                                }
-                                for i in 0..TOGETHER {
-                                    let value = S::load(pixels[i + kx].add(c));
-                                    for o in 0..THIN {
-                                        sums[i][o] = S::fma(value, weights[o], sums[i][o]);
-                                    }
-                                }
-                                c += S::LANES;
-                            }
-                        }
-                    }
-                }
-                for i in 0..TOGETHER.min(w - x) {
-                    for o in 0..THIN {
-                        let at = (self.line * w + x + i) * THIN + o;
-                        let mut value = S::sum(sums[i][o]) + self.bias.map_or(0.0, |bias| bias[o]);
-                        value = match self.gate {
-                            Gate::Linear => value,
-                            Gate::Relu => value.max(0.0),
-                            Gate::Where(mask) => {
-                                if mask.data[at] > 0.0 {
-                                    value
+        let Convolve { channels, shape, inputs, filters, post, picture, rows, scratch } = self;
+        let stride = (shape.w + 2) * shape.c;
+        let padded_rows = rows.len() + 2;
+        let depth = inputs.len() * 9 * shape.c;
+        assert!(rows.end <= shape.h && picture < shape.n && channels.lanes == S::LANES);
+        assert_eq!(filters.len(), depth * channels.padded_output());
+        for (input, padded) in inputs.iter().zip(scratch.chunks_exact_mut(padded_rows * stride)) {
+            for (i, to) in padded.chunks_exact_mut(stride).enumerate() {
+                pad_row(input, shape, picture, (rows.start + i).checked_sub(1), to);
+            }
+        }
+        let rest = |x: usize| shape.w - x;
+        for y in 0..rows.len() {
+            let first = (picture * shape.h + rows.start + y) * shape.w;
+            let mut x = 0;
+            while x < shape.w {
+                macro_rules! step {
+                    ($rows:literal) => {{
+                        for start in (0..channels.padded_output()).step_by(channels.panel()) {
+                            // SAFETY: the pixels x .. x + rows are in the row, which no other task
+                            // writes; the padded rows have two pixels more.
+                            unsafe {
+                                let from = scratch.as_ptr().add(y * stride + x * shape.c);
+                                let filters = filters.as_ptr().add(start * depth);
+                                let place = Place { pixel: first + x, channel: start, channels: channels.output };
+                                let input = Input { from, c: shape.c, stride, term: padded_rows * stride };
+                                if channels.padded_output() - start >= channels.panel() {
+                                    pixels::<S, $rows, 2>(inputs.len(), input, filters, post, place);
                                 } else {
-                                    0.0
+                                    pixels::<S, $rows, 1>(inputs.len(), input, filters, post, place);
                                 }
                             }
-                        };
-                        if let Some(residual) = self.residual {
-                            value += residual.data[at];
                         }
-                        *self.output.0.add(at) = value;
+                        x += $rows;
+                    }};
+                }
+                match rest(x) {
+                    12.. if S::MANY => step!(12),
+                    6.. => step!(6),
+                    3..=5 => step!(3),
+                    _ => step!(1),
+                }
+            }
+        }
+    }
+}
+
+/// Padded rows of the inputs: the first value of the first row that is read, channels, and values
+/// from row to row and from term to term.
+#[derive(Clone, Copy)]
+struct Input {
+    from: *const f32,
+    c: usize,
+    stride: usize,
+    term: usize,
+}
+
+/// Where the results go: from which pixel and channel on, in a tensor of how many channels.
+#[derive(Clone, Copy)]
+struct Place {
+    pixel: usize,
+    channel: usize,
+    channels: usize,
+}
+
+/// R pixels in a row, NV vectors of channels each.
+///
+/// # Safety
+/// As [`Simd`], for three rows of R + 2 pixels of each term, and [`Post::finish`].
+#[inline(always)]
+unsafe fn pixels<S: Simd, const R: usize, const NV: usize>(
+    terms: usize,
+    input: Input,
+    filters: *const f32,
+    post: &Post<'_>,
+    place: Place,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[S::splat(0.0); NV]; R];
+        let run = 3 * input.c;
+        let k_step = NV * S::LANES;
+        for i in 0..terms * 3 {
+            let (term, y) = (i / 3, i % 3);
+            let a = Operand { at: input.from.add(term * input.term + y * input.stride), row: input.c, k_step: 1 };
+            let b = Operand { at: filters.add(i * run * k_step), row: 1, k_step };
+            gemm::accumulate::<S, R, NV>(&mut sums, run, a, b);
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                post.finish::<S>(sum, place.pixel + r, place.channel + v * S::LANES, place.channels);
+            }
+        }
+    }
+}
+
+/// Sums the weight gradient over some rows: for each tap and channel of `few` (the side with
+/// fewer channels, which is shifted) and each channel of `many` the sum of their products.
+pub(super) struct SumRows<'a> {
+    /// The shape of `few`, and of `many` but for its channels.
+    pub(super) shape: Shape,
+    /// (few, many) of each term.
+    pub(super) terms: &'a [(&'a [f32], &'a [f32])],
+    /// Channels of `many`.
+    pub(super) many: Channels,
+    /// Rows, counted through all pictures.
+    pub(super) rows: Range<usize>,
+    /// [`SumRows::sums_len`] values, to be overwritten: panels of `many` of 9 · few rows.
+    pub(super) sums: &'a mut [f32],
+    /// [`SumRows::scratch_len`] values.
+    pub(super) scratch: &'a mut [f32],
+}
+
+/// Pixels of a row that are summed at a time; they stay in the level-1 cache.
+const RUN: usize = 64;
+
+impl SumRows<'_> {
+    /// Values of the sums.
+    pub(super) fn sums_len(few: usize, many: Channels) -> usize {
+        9 * few * many.padded_output()
+    }
+
+    /// Values of scratch memory.
+    pub(super) fn scratch_len(shape: Shape, many: Channels) -> usize {
+        3 * (shape.w + 2) * shape.c + shape.w * many.padded_output()
+    }
+}
+
+impl Kernel for SumRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let SumRows { shape, terms, many, rows, sums, scratch } = self;
+        let Shape { h, w, c, .. } = shape;
+        let stride = (w + 2) * c;
+        assert!(rows.end <= shape.n * h && many.lanes == S::LANES);
+        assert_eq!(sums.len(), Self::sums_len(c, many));
+        assert!(scratch.len() >= Self::scratch_len(shape, many));
+        sums.fill(0.0);
+        let (few_rows, copy) = scratch.split_at_mut(3 * stride);
+        let width = many.padded_output();
+        for row in rows {
+            let (n, y) = (row / h, row % h);
+            for &(few, values) in terms {
+                for (i, to) in few_rows.chunks_exact_mut(stride).enumerate() {
+                    pad_row(few, shape, n, (y + i).checked_sub(1), to);
+                }
+                let values = &values[row * w * many.output..][..w * many.output];
+                let values = if width == many.output {
+                    values
+                } else {
+                    // Channels that are not whole vectors get zeros.
+                    for (to, from) in copy.chunks_exact_mut(width).zip(values.chunks_exact(many.output)) {
+                        to[..many.output].copy_from_slice(from);
+                        to[many.output..].fill(0.0);
+                    }
+                    &copy[..w * width]
+                };
+                for x in (0..w).step_by(RUN) {
+                    let count = RUN.min(w - x);
+                    for start in (0..width).step_by(many.panel()) {
+                        for tap_row in 0..3 {
+                            // SAFETY: the pixels x .. x + count are in the row, whose padded copy
+                            // has two pixels more: 3 · c values from each on are inside. The sums
+                            // hold 3 · c rows of the panel for each row of taps.
+                            unsafe {
+                                let at = few_rows.as_ptr().add(tap_row * stride + x * c);
+                                let a = Operand { at, row: 1, k_step: c };
+                                let b = Operand { at: values.as_ptr().add(x * width + start), row: 1, k_step: width };
+                                let to = sums.as_mut_ptr().add(start * 9 * c);
+                                if width - start >= many.panel() {
+                                    let to = to.add(tap_row * 3 * c * 2 * S::LANES);
+                                    gemm::product::<S, 2>(3 * c, count, a, b, to, true);
+                                } else {
+                                    let to = to.add(tap_row * 3 * c * S::LANES);
+                                    gemm::product::<S, 1>(3 * c, count, a, b, to, true);
+                                }
+                            }
+                        }
                     }
                 }
             }
@@ -184,57 +258,37 @@ impl Kernel for Narrow<'_> {
     }
 }
 
-/// sums[ky][kx · 3 + t][wide] += Σ over the pixels (y, x) of rows `first .. last` of
-/// thin(y + ky − 1, x + kx − 1, t) · wide(y, x, ·): nine rows and the wide channels each.
-pub(super) struct Cross<'a> {
-    pub thin: &'a CpuTensor,
-    pub wide: &'a CpuTensor,
-    pub first: usize,
-    pub last: usize,
-    pub sums: &'a mut [f32],
-    pub scratch: &'a mut [f32],
+/// Adds the sums of [`SumRows`] to the weight gradient. `few_is_input`: `few` is the layer's
+/// input a, else its δ, whose shift is the opposite.
+pub(super) fn add_sums(sums: &[f32], few: usize, many: Channels, few_is_input: bool, grad: &mut [f32]) {
+    for j in 0..many.output {
+        let start = j / many.panel() * many.panel();
+        let width = many.panel().min(many.padded_output() - start);
+        for i in 0..few {
+            for tap in 0..9 {
+                let sum = sums[start * 9 * few + (tap * few + i) * width + j - start];
+                let place = if few_is_input { (j * few + i) * 9 + tap } else { (i * many.output + j) * 9 + 8 - tap };
+                grad[place] += sum;
+            }
+        }
+    }
 }
 
-/// Rows of sums for one ky: 9, up to a multiple of [`ROWS`].
-const CROSS_ROWS: usize = 12;
-
-/// Values of [`Cross`]'s sums.
-pub(super) fn cross_sums(wide: usize) -> usize {
-    3 * CROSS_ROWS * wide
+/// Sums a tensor of some pixels over its pixels, into `sums` of one value for each channel.
+pub(super) struct SumPixels<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) sums: &'a mut [f32],
 }
 
-/// Values of [`Cross`]'s scratch: a padded row, and what padded rows of sums read beyond it.
-pub(super) fn cross_scratch(width: usize) -> usize {
-    padded_width(width) * THIN + CROSS_ROWS
-}
+impl Kernel for SumPixels<'_> {
+    type Output = ();
 
-/// Where in the sums tap (ky, kx) of thin channel t lies, without the wide channel.
-pub(super) fn cross_at(ky: usize, kx: usize, t: usize, wide: usize) -> usize {
-    (ky * CROSS_ROWS + kx * THIN + t) * wide
-}
-
-impl Kernel for Cross<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Shape { h, w, c: wide, .. } = self.wide.shape;
-        assert!(self.sums.len() >= cross_sums(wide) && self.scratch.len() >= cross_scratch(w));
-        self.scratch.fill(0.0);
-        for line in self.first..self.last {
-            let (n, y) = (line / h, line % h);
-            for ky in 0..3 {
-                pad_row(self.thin, n, y + ky, &mut self.scratch[..padded_width(w) * THIN]);
-                for i in (0..CROSS_ROWS).step_by(ROWS) {
-                    for o in (0..wide).step_by(S::PANEL) {
-                        // SAFETY: row r of the sums reads the padded row from value i + r on, three
-                        // values a pixel: w pixels and CROSS_ROWS values, which the scratch holds.
-                        unsafe {
-                            let a = self.scratch.as_ptr().add(i);
-                            let b = self.wide.data.as_ptr().add(line * w * wide + o);
-                            let c = self.sums.as_mut_ptr().add((ky * CROSS_ROWS + i) * wide + o);
-                            S::product::<true>(a, 1, THIN, w, b, wide, c, wide);
-                        }
-                    }
-                }
+        self.sums.fill(0.0);
+        for pixel in self.values.chunks_exact(self.sums.len()) {
+            for (sum, value) in self.sums.iter_mut().zip(pixel) {
+                *sum += value;
             }
         }
     }

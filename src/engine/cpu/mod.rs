@@ -1,101 +1,122 @@
-//! The fast CPU engine: Winograd convolutions over the widest instruction set that the machine has,
-//! on as many threads as asked for. Results are the same bits whatever the number of threads.
+//! The fast CPU engine.
+//!
+//! Tensors are channels-last `f32` in aligned memory. A convolution is Winograd's
+//! ([`winograd`]) where both sides have enough channels for it, else the direct sum ([`direct`]);
+//! both rest on one small matrix product ([`gemm`]), and all of them are written once over the
+//! vectors of [`simd`] and compiled for each [`Level`]. Work is cut into tasks by the tensors'
+//! shapes alone, each result is computed by one task or summed over tasks in order, so the number
+//! of threads changes no bit.
 
+mod buffer;
 mod direct;
-mod gradient;
-mod pool;
+mod gemm;
+mod level;
+mod peak;
+mod post;
 mod simd;
+#[cfg(test)]
+mod tests;
 mod winograd;
 
-pub use simd::{Level, VARIABLE};
+pub use level::Level;
+pub use peak::measure_fma_peak;
 
-use super::plain::PlainEngine;
+use self::buffer::{Buffer, Pool};
+use self::post::{Post, PostGate};
+use self::simd::Kernel;
+use self::winograd::Channels;
 use super::{AdamStep, Engine, Gate, Layer, Shape, Window};
 use crate::{Error, Result};
-use direct::{Cross, Narrow, THIN, Widen};
-use pool::{Buffer, Pool};
-use simd::dispatch;
+use rayon::ThreadPool;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use winograd::{BLOCKS, Forward, Grid, PLACES, SendPointer};
 
-/// Channels up to which the kernels have zeros to read beyond a picture's border.
-const MOST_CHANNELS: usize = 1024;
-/// The weight gradient's blocks are summed in so many parts at most, whatever the threads.
-const PARTS: usize = 8;
-/// A part has at least so many blocks.
-const PART_BLOCKS: usize = 4 * BLOCKS;
-/// Values of a vector operation or a loss that one task works on.
-const CHUNK: usize = 1 << 15;
+/// Fewer channels than this on a side, and the direct sum is faster.
+const WINOGRAD_CHANNELS: usize = 8;
 
-/// The engine.
+/// The network's arithmetic on this machine's processor, in `f32`.
 pub struct CpuEngine {
     level: Level,
-    threads: usize,
-    workers: Option<rayon::ThreadPool>,
-    pool: Pool,
-    zeros: Vec<f32>,
+    /// Absent for one thread, which is the caller's.
+    threads: Option<ThreadPool>,
+    memory: Arc<Pool>,
 }
 
-/// Values, channels last, in the engine's memory.
+/// A tensor in main memory.
 pub struct CpuTensor {
     shape: Shape,
     data: Buffer,
 }
 
-impl std::fmt::Debug for CpuTensor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CpuTensor({:?})", self.shape)
+/// How a convolution runs over a layer.
+#[derive(Clone, Copy)]
+struct Pass {
+    channels: Channels,
+    /// Whether it is the input gradient.
+    transposed: bool,
+}
+
+/// A flat view of mutable memory from which each task takes its own part.
+struct Parts<'a> {
+    values: *mut f32,
+    length: usize,
+    borrow: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: `Parts::part` asks that parts in use at the same time do not overlap.
+unsafe impl Sync for Parts<'_> {}
+
+impl<'a> Parts<'a> {
+    fn new(values: &'a mut [f32]) -> Self {
+        Parts { values: values.as_mut_ptr(), length: values.len(), borrow: std::marker::PhantomData }
+    }
+
+    /// The values of a range.
+    ///
+    /// # Safety
+    /// Ranges in use at the same time do not overlap.
+    #[allow(clippy::mut_from_ref)] // The caller's promise.
+    unsafe fn part(&self, range: Range<usize>) -> &mut [f32] {
+        assert!(range.start <= range.end && range.end <= self.length);
+        // SAFETY: inside the memory, and nobody else's by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.values.add(range.start), range.len()) }
     }
 }
 
-impl Level {
-    /// Output channels that the level's kernels compute at a time.
-    fn panel(self) -> usize {
-        match self {
-            Level::Portable => 8,
-            #[cfg(target_arch = "aarch64")]
-            Level::Neon => 16,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => 16,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => 64,
-        }
-    }
-}
-
-/// How a convolution from `from` to `to` channels is done.
-enum Way {
-    Winograd(Level),
-    Widen(Level),
-    Narrow(Level),
-    Plain,
+/// Part `index` of `total` values in parts of `length`.
+fn part(index: usize, length: usize, total: usize) -> Range<usize> {
+    (index * length).min(total)..((index + 1) * length).min(total)
 }
 
 impl CpuEngine {
-    /// An engine at the machine's best level (see [`VARIABLE`]) on `threads` threads, or one for
-    /// each core.
-    ///
-    /// # Errors
-    /// A level that is not known, or threads that cannot be started.
-    pub fn new(threads: Option<usize>) -> Result<Self> {
+    /// The engine at the best level of this processor (see [`Level::detect`]) with so many
+    /// threads, or one for each processor.
+    pub fn new(threads: Option<usize>) -> Result<CpuEngine> {
         Self::with_level(Level::detect()?, threads)
     }
 
-    /// An engine at a level that [`Level::available`] gave.
-    ///
-    /// # Errors
-    /// A level that the machine does not have, or threads that cannot be started.
-    pub fn with_level(level: Level, threads: Option<usize>) -> Result<Self> {
-        if !Level::available().contains(&level) {
-            return Err(Error::Device(format!("this machine has no {level}")));
+    /// The engine at a level of choice.
+    pub fn with_level(level: Level, threads: Option<usize>) -> Result<CpuEngine> {
+        if !level.is_available() {
+            return Err(Error::Device(format!("this processor has no {}", level.name())));
         }
-        let threads = threads.unwrap_or_else(rayon::current_num_threads).max(1);
-        let workers = (threads > 1)
-            .then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build())
-            .transpose()
-            .map_err(|error| Error::Device(format!("{threads} threads could not be started: {error}")))?;
-        Ok(CpuEngine { level, threads, workers, pool: Pool::default(), zeros: vec![0.0; MOST_CHANNELS] })
+        let count = match threads {
+            Some(0) => return Err(Error::input("the number of threads must be at least 1")),
+            Some(count) => count,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let threads = match count {
+            1 => None,
+            _ => Some(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(count)
+                    .thread_name(|index| format!("mzsr-cpu-{index}"))
+                    .build()
+                    .map_err(|error| Error::Device(format!("starting {count} threads: {error}")))?,
+            ),
+        };
+        Ok(CpuEngine { level, threads, memory: Arc::default() })
     }
 
     /// The level in use.
@@ -103,289 +124,221 @@ impl CpuEngine {
         self.level
     }
 
-    /// The number of threads.
+    /// How many threads compute.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.threads.as_ref().map_or(1, ThreadPool::current_num_threads)
     }
 
+    /// A tensor that holds anything.
     fn tensor(&self, shape: Shape) -> CpuTensor {
-        CpuTensor { shape, data: self.pool.take(shape.len()) }
+        CpuTensor { shape, data: self.memory.take(shape.len()) }
     }
 
-    /// Does jobs 0 … `jobs` − 1 on all threads; each worker has a scratch of its own.
-    fn parallel(&self, jobs: usize, scratch: usize, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+    /// Calls `task` with 0 … `count` − 1, each once, on the threads; each has scratch memory of
+    /// `scratch` values, which hold anything.
+    fn each(&self, count: usize, scratch: usize, task: impl Fn(usize, &mut [f32]) + Sync) {
         let next = AtomicUsize::new(0);
-        let worker = || {
-            let mut scratch = self.pool.take(scratch);
+        let work = || {
+            let mut memory = self.memory.take(scratch);
             loop {
-                let job = next.fetch_add(1, Ordering::Relaxed);
-                if job >= jobs {
-                    break;
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    return;
                 }
-                work(job, &mut scratch);
+                task(index, &mut memory);
             }
         };
-        match &self.workers {
-            Some(workers) if jobs > 1 => {
-                workers.broadcast(|_| worker());
+        match &self.threads {
+            Some(threads) if count > 1 => {
+                threads.broadcast(|_| work());
             }
-            _ => worker(),
+            _ => work(),
         }
     }
 
-    /// Runs `work` over chunks of a vector of `length` values.
-    fn chunks(&self, length: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
-        self.parallel(length.div_ceil(CHUNK), 0, &|job, _| work(job * CHUNK..((job + 1) * CHUNK).min(length)));
+    /// Runs a kernel at the engine's level.
+    ///
+    /// # Safety
+    /// What the kernel asks for.
+    unsafe fn run<K: Kernel>(&self, kernel: K) -> K::Output {
+        // SAFETY: `with_level` checked that the processor has the level.
+        unsafe { simd::run(self.level, kernel) }
     }
 
-    fn way(&self, from: usize, to: usize) -> Way {
-        // A narrower level where the channels do not fill the panels of a wider one.
-        let fitting = |wide: usize| {
-            Level::available()
-                .into_iter()
-                .filter(|level| *level <= self.level && wide <= MOST_CHANNELS && wide % level.panel() == 0)
-                .max()
-        };
-        match (from, to) {
-            (THIN, wide) => fitting(wide).map_or(Way::Plain, Way::Widen),
-            (wide, THIN) => fitting(wide).map_or(Way::Plain, Way::Narrow),
-            (from, to) => match (fitting(from), fitting(to)) {
-                (Some(a), Some(b)) => Way::Winograd(a.min(b)),
-                _ => Way::Plain,
-            },
-        }
+    /// Channels of a pass from `input` to `output`.
+    fn channels(&self, input: usize, output: usize) -> Channels {
+        Channels { input, output, lanes: self.level.lanes() }
     }
 
-    /// Σ of a layer's convolutions, or of their adjoints, gated.
+    /// gate(Σ W ∗ x + b) + residual over (x, W).
     fn convolve(
         &self,
-        layer: Layer,
-        transposed: bool,
-        terms: &[(&CpuTensor, &CpuTensor)],
-        bias: Option<&CpuTensor>,
+        pass: Pass,
+        terms: &[(&CpuTensor, &[f32])],
+        bias: Option<&[f32]>,
         gate: Gate<'_, CpuTensor>,
         residual: Option<&CpuTensor>,
-    ) -> Result<CpuTensor> {
-        let (from, to) = if transposed { (layer.output, layer.input) } else { (layer.input, layer.output) };
-        let shape = terms[0].0.shape;
-        assert!(terms.iter().all(|(x, _)| x.shape == shape && shape.c == from), "inputs of {shape:?}");
-        if let Gate::Where(mask) = &gate {
-            assert_eq!(mask.shape, shape.with_channels(to), "the mask");
-        }
-        if let Some(residual) = residual {
-            assert_eq!(residual.shape, shape.with_channels(to), "the residual");
-        }
-        let inputs: Vec<&CpuTensor> = terms.iter().map(|(x, _)| *x).collect();
-        let params: Vec<&[f32]> = terms.iter().map(|(_, params)| &*params.data).collect();
-        let bias = bias.map(|params| &params.data[layer.bias_range()]);
-        let way = self.way(from, to);
-        if matches!(way, Way::Plain) {
-            return self.plainly(layer, transposed, terms, bias.is_some(), &gate, residual);
-        }
-        let mut out = self.tensor(shape.with_channels(to));
-        let output = SendPointer(out.data.as_mut_ptr());
-        let (gate, inputs) = (&gate, &inputs[..]);
-        match way {
-            Way::Plain => {}
-            Way::Winograd(level) => {
-                let depth = from * terms.len();
-                let mut filters = self.pool.take(to * PLACES * depth);
-                winograd::transform_filters(layer, &params, transposed, level.panel(), &mut filters, &|jobs, work| {
-                    self.parallel(jobs, 0, &|job, _| work(job));
-                });
-                let grid = Grid::new(shape);
-                let blocks = grid.len();
-                let scratch = winograd::scratch_length(depth, level.panel());
-                self.parallel(blocks.div_ceil(BLOCKS), scratch, &|job, scratch| {
-                    let first = job * BLOCKS;
-                    let count = BLOCKS.min(blocks - first);
-                    let (filters, zeros) = (&filters[..], &self.zeros[..]);
-                    dispatch(
-                        level,
-                        Forward {
-                            grid,
-                            inputs,
-                            filters,
-                            bias,
-                            gate,
-                            residual,
-                            output,
-                            to,
-                            first,
-                            count,
-                            scratch,
-                            zeros,
-                        },
-                    );
-                });
+    ) -> CpuTensor {
+        let Pass { channels, transposed } = pass;
+        let shape = terms.first().expect("a sum of at least one term").0.shape;
+        assert!(terms.iter().all(|(x, _)| x.shape == shape.with_channels(channels.input)));
+        let mut out = self.tensor(shape.with_channels(channels.output));
+        let gate = match gate {
+            Gate::Linear => PostGate::Linear,
+            Gate::Relu => PostGate::Relu,
+            Gate::Where(gate) => {
+                assert_eq!(gate.shape, out.shape);
+                PostGate::Where(&gate.data)
             }
-            Way::Widen(level) => {
-                let panel = level.panel();
-                let mut filters = self.pool.take(to * 9 * THIN * terms.len());
-                for (at, value) in filters.iter_mut().enumerate() {
-                    let (lane, rest) = (at % panel, at / panel);
-                    let (i, tap, rest) = (rest % THIN, rest / THIN % 9, rest / THIN / 9);
-                    let (term, o) = (rest % terms.len(), rest / terms.len() * panel + lane);
-                    *value = tap_of(layer, params[term], transposed, o, i, tap);
-                }
-                let scratch = direct::widen_scratch(shape.w, terms.len());
-                self.parallel(shape.n * shape.h, scratch, &|line, scratch| {
-                    let (thin, filters, wide) = (inputs, &filters[..], to);
-                    dispatch(level, Widen { thin, filters, bias, gate, residual, output, wide, line, scratch });
-                });
-            }
-            Way::Narrow(level) => {
-                let mut filters = self.pool.take(9 * THIN * from * terms.len());
-                for (at, value) in filters.iter_mut().enumerate() {
-                    let (i, rest) = (at % from, at / from);
-                    let (o, tap, term) = (rest % THIN, rest / THIN % 9, rest / THIN / 9);
-                    *value = tap_of(layer, params[term], transposed, o, i, tap);
-                }
-                self.parallel(shape.n * shape.h, 0, &|line, _| {
-                    let (wide, filters, zeros) = (inputs, &filters[..], &self.zeros[..]);
-                    dispatch(level, Narrow { wide, filters, bias, gate, residual, output, line, zeros });
-                });
-            }
-        }
-        Ok(out)
-    }
-
-    /// By the plain engine: for channels that no kernel is made for.
-    fn plainly(
-        &self,
-        layer: Layer,
-        transposed: bool,
-        terms: &[(&CpuTensor, &CpuTensor)],
-        bias: bool,
-        gate: &Gate<'_, CpuTensor>,
-        residual: Option<&CpuTensor>,
-    ) -> Result<CpuTensor> {
-        let plain = PlainEngine::<f32>::new();
-        let copy = |tensor: &CpuTensor| plain.upload(tensor.shape, &tensor.data);
-        let copies = terms.iter().map(|(x, params)| Ok((copy(x)?, copy(params)?))).collect::<Result<Vec<_>>>()?;
-        let terms: Vec<_> = copies.iter().map(|(x, params)| (x, params)).collect();
-        let mask = if let Gate::Where(mask) = gate { Some(copy(mask)?) } else { None };
-        let gate = match (gate, &mask) {
-            (Gate::Relu, _) => Gate::Relu,
-            (_, Some(mask)) => Gate::Where(mask),
-            _ => Gate::Linear,
         };
-        let out = if transposed {
-            plain.conv_input_grad(layer, &terms, gate)?
+        let residual = residual.map(|residual| {
+            assert_eq!(residual.shape, out.shape);
+            &residual.data[..]
+        });
+        let post = Post::new(channels.output, bias, gate, residual, &mut out.data);
+        let inputs: Vec<&[f32]> = terms.iter().map(|(x, _)| &x.data[..]).collect();
+        let weights: Vec<&[f32]> = terms.iter().map(|&(_, weights)| weights).collect();
+        if channels.input >= WINOGRAD_CHANNELS {
+            let layout = winograd::FilterLayout { channels, terms: terms.len() };
+            let mut filters = self.memory.take(channels.panels() * layout.panel_len());
+            let parts = Parts::new(&mut filters);
+            self.each(channels.panels(), 0, |panel, _| {
+                // SAFETY: each panel is one part.
+                unsafe {
+                    let to = parts.part(part(panel, layout.panel_len(), usize::MAX));
+                    self.run(winograd::TransformFilters { layout, weights: &weights, transposed, panel, to });
+                }
+            });
+            let grid = winograd::Grid::new(shape);
+            let block = winograd::Convolve::block(layout);
+            let scratch = winograd::Convolve::scratch_len(layout, block);
+            self.each(grid.tiles().div_ceil(block), scratch, |index, scratch| {
+                let tiles = index * block..((index + 1) * block).min(grid.tiles());
+                let (inputs, filters, post) = (&inputs, &filters, &post);
+                // SAFETY: each tile is in one task, which writes its pixels alone.
+                unsafe { self.run(winograd::Convolve { layout, grid, inputs, filters, post, tiles, scratch }) }
+            });
         } else {
-            let residual = residual.map(copy).transpose()?;
-            plain.conv(layer, &terms, bias.then_some(terms[0].1), gate, residual.as_ref())?
-        };
-        self.upload(plain.shape(&out), &plain.download(&out)?)
-    }
-
-    /// `grad[bias] += Σ over pixels`, in fixed parts.
-    fn bias_gradient(&self, layer: Layer, of: &CpuTensor, grad: &mut CpuTensor) {
-        let channels = layer.output;
-        let pixels = of.data.len() / channels;
-        let part = pixels.div_ceil(64).max(256);
-        let parts = pixels.div_ceil(part);
-        let mut sums = self.pool.zeros(parts * channels);
-        let pointer = SendPointer(sums.as_mut_ptr());
-        self.parallel(parts, 0, &|job, _| {
-            let pointer = &pointer;
-            // SAFETY: each job has its own channels of the sums, which live until all are done.
-            let sums = unsafe { std::slice::from_raw_parts_mut(pointer.0.add(job * channels), channels) };
-            for pixel in
-                of.data[job * part * channels..((job + 1) * part).min(pixels) * channels].chunks_exact(channels)
-            {
-                sums.iter_mut().zip(pixel).for_each(|(sum, &v)| *sum += v);
-            }
-        });
-        for part in sums.chunks_exact(channels) {
-            grad.data[layer.bias_range()].iter_mut().zip(part).for_each(|(sum, &v)| *sum += v);
-        }
-    }
-
-    /// The weight gradient of many to many channels.
-    fn winograd_gradient(&self, level: Level, layer: Layer, terms: &[(&CpuTensor, &CpuTensor)], grad: &mut CpuTensor) {
-        let blocks = Grid::new(terms[0].0.shape).len();
-        let parts = (blocks / PART_BLOCKS).clamp(1, PARTS);
-        let part = blocks.div_ceil(parts);
-        let length = gradient::sums_length(layer).next_multiple_of(16);
-        let mut sums = self.pool.take(parts * length);
-        let pointer = SendPointer(sums.as_mut_ptr());
-        self.parallel(parts, gradient::scratch_length(layer), &|job, scratch| {
-            let pointer = &pointer;
-            // SAFETY: each job has its own part of the sums, which live until all are done.
-            let sums = unsafe { std::slice::from_raw_parts_mut(pointer.0.add(job * length), length) };
-            sums.fill(0.0);
-            let (first, last) = ((job * part).min(blocks), ((job + 1) * part).min(blocks));
-            for (a, delta) in terms {
-                let zeros = &self.zeros[..];
-                let (sums, scratch) = (&mut *sums, &mut *scratch);
-                dispatch(level, gradient::Accumulate { layer, a, delta, first, last, sums, scratch, zeros });
-            }
-        });
-        // The parts in their order, then back from the 36 places to 3 × 3.
-        let (total, others) = sums.split_at_mut(length);
-        let pointer = SendPointer(total.as_mut_ptr());
-        self.chunks(length, &|places| {
-            let pointer = &pointer;
-            // SAFETY: chunks do not overlap, and `total` lives until all are done.
-            let total = unsafe { std::slice::from_raw_parts_mut(pointer.0.add(places.start), places.len()) };
-            for other in others.chunks_exact(length) {
-                total.iter_mut().zip(&other[places.clone()]).for_each(|(sum, &v)| *sum += v);
-            }
-        });
-        let weight = SendPointer(grad.data[layer.weight_range()].as_mut_ptr());
-        let total = &*total;
-        self.parallel(layer.input, 0, &|i, _| {
-            let weight = &weight;
-            // SAFETY: input channel i's weights are added to by this job alone, all below the
-            // weight's length.
-            gradient::finish(layer, total, i, |at, value| unsafe { *weight.0.add(at) += value });
-        });
-    }
-
-    /// The weight gradient where one side has three channels.
-    fn thin_gradient(&self, level: Level, layer: Layer, terms: &[(&CpuTensor, &CpuTensor)], grad: &mut CpuTensor) {
-        // corr(a, δ): where the input is wide, δ is the thin picture and the taps turn round.
-        let widens = layer.input == THIN;
-        let wide = if widens { layer.output } else { layer.input };
-        let shape = terms[0].0.shape;
-        let lines = shape.n * shape.h;
-        let part = lines.div_ceil(16).max(8);
-        let parts = lines.div_ceil(part);
-        let length = direct::cross_sums(wide);
-        let mut sums = self.pool.zeros(parts * length);
-        let pointer = SendPointer(sums.as_mut_ptr());
-        self.parallel(parts, direct::cross_scratch(shape.w), &|job, scratch| {
-            let pointer = &pointer;
-            // SAFETY: each job has its own part of the sums, which live until all are done.
-            let sums = unsafe { std::slice::from_raw_parts_mut(pointer.0.add(job * length), length) };
-            let (first, last) = (job * part, ((job + 1) * part).min(lines));
-            for (a, delta) in terms {
-                let (thin, wide) = if widens { (*a, *delta) } else { (*delta, *a) };
-                let (sums, scratch) = (&mut *sums, &mut *scratch);
-                dispatch(level, Cross { thin, wide, first, last, sums, scratch });
-            }
-        });
-        let grad = &mut grad.data[layer.weight_range()];
-        for sums in sums.chunks_exact(length) {
-            for t in 0..THIN {
-                for tap in 0..9 {
-                    let seen = if widens { tap } else { 8 - tap };
-                    let row = &sums[direct::cross_at(seen / 3, seen % 3, t, wide)..][..wide];
-                    for (c, &value) in row.iter().enumerate() {
-                        let at = if widens { c * THIN + t } else { t * wide + c };
-                        grad[at * 9 + tap] += value;
-                    }
+            let filters = direct::pack_filters(channels, &weights, transposed);
+            // Some thousand pixels a task.
+            let rows = 2048usize.div_ceil(shape.w.max(1)).clamp(1, shape.h.max(1));
+            let tasks = shape.h.div_ceil(rows);
+            let scratch = direct::Convolve::scratch_len(shape, terms.len(), rows);
+            self.each(shape.n * tasks, scratch, |index, scratch| {
+                let (picture, first) = (index / tasks, index % tasks * rows);
+                let rows = first..(first + rows).min(shape.h);
+                let (inputs, filters, post) = (&inputs, &filters, &post);
+                // SAFETY: each row is in one task, which writes its pixels alone.
+                unsafe {
+                    self.run(direct::Convolve { channels, shape, inputs, filters, post, picture, rows, scratch });
                 }
+            });
+        }
+        drop(post);
+        out
+    }
+
+    /// Adds the sum of corr(a, δ) to `grad` by Winograd's products, and to `bias` the sum of the δ
+    /// of term `bias_of`.
+    fn winograd_weight_grad(
+        &self,
+        channels: Channels,
+        shape: Shape,
+        terms: &[(&[f32], &[f32])],
+        bias_of: Option<usize>,
+        grad: &mut [f32],
+    ) -> Vec<f32> {
+        let grid = winograd::Grid::new(shape);
+        // Chunks have accumulators of their own; enough of them for some threads, and more for
+        // many, but few enough that adding them up is little work.
+        let tiles = grid.tiles();
+        let chunk = tiles.div_ceil(tiles.div_ceil(128).min(8).max(tiles.div_ceil(256).min(64)));
+        let chunks = tiles.div_ceil(chunk);
+        let layout = winograd::SumLayout(channels);
+        let mut sums = self.memory.take(chunks * layout.len());
+        let parts = Parts::new(&mut sums);
+        self.each(chunks, winograd::SumTiles::scratch_len(channels), |index, scratch| {
+            let tiles = part(index, chunk, tiles);
+            // SAFETY: each chunk has sums of its own.
+            unsafe {
+                let sums = parts.part(part(index, layout.len(), usize::MAX));
+                self.run(winograd::SumTiles { channels, grid, terms, bias_of, tiles, sums, scratch });
+            }
+        });
+        let (sums, total) = (&sums[..], grad.len());
+        let panel_len = channels.panel() * channels.input * 9;
+        let parts = Parts::new(grad);
+        self.each(channels.panels(), 0, |panel, _| {
+            // SAFETY: each panel has output channels of its own.
+            unsafe {
+                let grad = parts.part(part(panel, panel_len, total));
+                self.run(winograd::FinishSums { channels, sums, panel, grad });
+            }
+        });
+        let mut bias = vec![0.0; channels.output];
+        for chunk in sums.chunks_exact(layout.len()) {
+            for (bias, value) in bias.iter_mut().zip(&chunk[layout.points_len()..]) {
+                *bias += value;
             }
         }
+        bias
+    }
+
+    /// Adds the sum of corr(a, δ) to `grad` by the direct sum.
+    fn direct_weight_grad(&self, layer: Layer, shape: Shape, terms: &[(&[f32], &[f32])], grad: &mut [f32]) {
+        let few_is_input = layer.input <= layer.output;
+        let swapped: Vec<_> = terms.iter().map(|&(a, delta)| (delta, a)).collect();
+        let (few, many, terms) = match few_is_input {
+            true => (layer.input, layer.output, terms),
+            false => (layer.output, layer.input, &swapped[..]),
+        };
+        let many = self.channels(few, many);
+        let shape = shape.with_channels(few);
+        let rows = shape.n * shape.h;
+        let chunk = rows.div_ceil((rows * shape.w).div_ceil(1024).min(64));
+        let chunks = rows.div_ceil(chunk);
+        let length = direct::SumRows::sums_len(few, many);
+        let mut sums = self.memory.take(chunks * length);
+        let parts = Parts::new(&mut sums);
+        self.each(chunks, direct::SumRows::scratch_len(shape, many), |index, scratch| {
+            let rows = part(index, chunk, rows);
+            // SAFETY: each chunk has sums of its own.
+            unsafe {
+                let sums = parts.part(part(index, length, usize::MAX));
+                self.run(direct::SumRows { shape, terms, many, rows, sums, scratch });
+            }
+        });
+        for chunk in sums.chunks_exact(length) {
+            direct::add_sums(chunk, few, many, few_is_input, grad);
+        }
+    }
+
+    /// The sum of a tensor over its pixels.
+    fn sum_pixels(&self, tensor: &CpuTensor) -> Vec<f32> {
+        let Shape { n, h, w, c } = tensor.shape;
+        let pixels = n * h * w;
+        let chunk = pixels.div_ceil(pixels.div_ceil(1024).min(64));
+        let chunks = pixels.div_ceil(chunk);
+        let mut sums = vec![0.0; chunks * c];
+        let parts = Parts::new(&mut sums);
+        self.each(chunks, 0, |index, _| {
+            let values = &tensor.data[part(index, chunk * c, pixels * c)];
+            // SAFETY: each chunk has sums of its own.
+            unsafe { self.run(direct::SumPixels { values, sums: parts.part(part(index, c, usize::MAX)) }) }
+        });
+        let mut total = vec![0.0; c];
+        for chunk in sums.chunks_exact(c) {
+            for (total, value) in total.iter_mut().zip(chunk) {
+                *total += value;
+            }
+        }
+        total
     }
 }
 
-/// The weight from input i to output o at `tap`, of the layer or of its adjoint.
-fn tap_of(layer: Layer, params: &[f32], transposed: bool, o: usize, i: usize, tap: usize) -> f32 {
-    let weight = &params[layer.weight_range()];
-    if transposed { weight[(i * layer.input + o) * 9 + 8 - tap] } else { weight[(o * layer.input + i) * 9 + tap] }
+/// The layer's weights in a flat vector of parameters.
+fn weights(layer: Layer, params: &CpuTensor) -> &[f32] {
+    &params.data[layer.weight_range()]
 }
 
 impl Engine for CpuEngine {
@@ -393,19 +346,20 @@ impl Engine for CpuEngine {
     type Tensor = CpuTensor;
 
     fn name(&self) -> String {
-        let s = if self.threads == 1 { "" } else { "s" };
-        format!("cpu, {}, {} thread{s}", self.level, self.threads)
+        let threads = self.threads();
+        format!("cpu, {}, {threads} thread{}", self.level.name(), if threads == 1 { "" } else { "s" })
     }
 
     fn upload(&self, shape: Shape, data: &[f32]) -> Result<CpuTensor> {
-        assert_eq!(data.len(), shape.len(), "values of {shape:?}");
         let mut tensor = self.tensor(shape);
         tensor.data.copy_from_slice(data);
         Ok(tensor)
     }
 
     fn zeros(&self, shape: Shape) -> Result<CpuTensor> {
-        Ok(CpuTensor { shape, data: self.pool.zeros(shape.len()) })
+        let mut tensor = self.tensor(shape);
+        tensor.data.fill(0.0);
+        Ok(tensor)
     }
 
     fn duplicate(&self, tensor: &CpuTensor) -> Result<CpuTensor> {
@@ -428,7 +382,10 @@ impl Engine for CpuEngine {
         gate: Gate<'_, CpuTensor>,
         residual: Option<&CpuTensor>,
     ) -> Result<CpuTensor> {
-        self.convolve(layer, false, terms, bias, gate, residual)
+        let terms: Vec<_> = terms.iter().map(|&(x, params)| (x, weights(layer, params))).collect();
+        let bias = bias.map(|params| &params.data[layer.bias_range()]);
+        let pass = Pass { channels: self.channels(layer.input, layer.output), transposed: false };
+        Ok(self.convolve(pass, &terms, bias, gate, residual))
     }
 
     fn conv_input_grad(
@@ -437,7 +394,9 @@ impl Engine for CpuEngine {
         terms: &[(&CpuTensor, &CpuTensor)],
         gate: Gate<'_, CpuTensor>,
     ) -> Result<CpuTensor> {
-        self.convolve(layer, true, terms, None, gate, None)
+        let terms: Vec<_> = terms.iter().map(|&(delta, params)| (delta, weights(layer, params))).collect();
+        let pass = Pass { channels: self.channels(layer.output, layer.input), transposed: true };
+        Ok(self.convolve(pass, &terms, None, gate, None))
     }
 
     fn conv_weight_grad(
@@ -447,78 +406,86 @@ impl Engine for CpuEngine {
         bias_of: &CpuTensor,
         grad: &mut CpuTensor,
     ) -> Result<()> {
+        let shape = bias_of.shape;
+        assert_eq!(shape.c, layer.output);
         for (a, delta) in terms {
-            assert_eq!((a.shape.c, delta.shape), (layer.input, a.shape.with_channels(layer.output)));
+            assert_eq!((a.shape, delta.shape), (shape.with_channels(layer.input), shape));
         }
-        match self.way(layer.input, layer.output) {
-            Way::Winograd(level) => self.winograd_gradient(level, layer, terms, grad),
-            Way::Widen(level) | Way::Narrow(level) => self.thin_gradient(level, layer, terms, grad),
-            Way::Plain => {
-                let plain = PlainEngine::<f32>::new();
-                let copy = |tensor: &CpuTensor| plain.upload(tensor.shape, &tensor.data);
-                let copies = terms.iter().map(|(a, d)| Ok((copy(a)?, copy(d)?))).collect::<Result<Vec<_>>>()?;
-                let terms: Vec<_> = copies.iter().map(|(a, delta)| (a, delta)).collect();
-                let mut sum = copy(grad)?;
-                plain.conv_weight_grad(layer, &terms, &copy(bias_of)?, &mut sum)?;
-                grad.data.copy_from_slice(&plain.download(&sum)?);
-                return Ok(());
-            }
+        if shape.is_empty() {
+            return Ok(());
         }
-        self.bias_gradient(layer, bias_of, grad);
+        let bias_term = terms.iter().position(|&(_, delta)| std::ptr::eq(delta, bias_of));
+        let terms: Vec<_> = terms.iter().map(|(a, delta)| (&a.data[..], &delta.data[..])).collect();
+        let grad_weight = &mut grad.data[layer.weight_range()];
+        let mut bias = Vec::new();
+        if terms.is_empty() {
+            // Only the bias has a gradient.
+        } else if layer.input.min(layer.output) >= WINOGRAD_CHANNELS {
+            let channels = self.channels(layer.input, layer.output);
+            bias = self.winograd_weight_grad(channels, shape, &terms, bias_term, grad_weight);
+        } else {
+            self.direct_weight_grad(layer, shape, &terms, grad_weight);
+        }
+        if bias_term.is_none() || layer.input.min(layer.output) < WINOGRAD_CHANNELS {
+            bias = self.sum_pixels(bias_of);
+        }
+        for (grad, value) in grad.data[layer.bias_range()].iter_mut().zip(bias) {
+            *grad += value;
+        }
         Ok(())
     }
 
     fn l1(&self, output: &CpuTensor, target: &CpuTensor, core: Window, count: usize) -> Result<(f64, CpuTensor)> {
         let shape = output.shape;
-        assert_eq!(shape, target.shape, "output and target");
-        let mut delta = self.tensor(shape);
-        let step = 1.0 / count as f32;
-        let row = shape.w * shape.c;
-        let pointer = SendPointer(delta.data.as_mut_ptr());
-        let mut sums = vec![0.0f64; shape.n * shape.h];
-        let sum_pointer = sums.as_mut_ptr() as usize;
-        let inside = core.x * shape.c..(core.x + core.width) * shape.c;
-        self.parallel(shape.n * shape.h, 0, &|line, _| {
-            let pointer = &pointer;
-            // SAFETY: each job has its own row of δ and its own sum; both live until all are done.
-            let delta = unsafe { std::slice::from_raw_parts_mut(pointer.0.add(line * row), row) };
-            delta.fill(0.0);
-            if !(core.y..core.y + core.height).contains(&(line % shape.h)) {
-                return;
+        let Shape { n, h, w, c } = shape;
+        assert_eq!(shape, target.shape);
+        assert!(core.y + core.height <= h && core.x + core.width <= w, "{core:?} is not inside {shape:?}");
+        let mut grad = self.tensor(shape);
+        let mut sums = vec![0.0f64; n * h];
+        let unit = (1.0 / count as f64) as f32;
+        for (row, sum) in sums.iter_mut().enumerate() {
+            let places = row * w * c..(row + 1) * w * c;
+            let grad = &mut grad.data[places.clone()];
+            grad.fill(0.0);
+            if !(core.y..core.y + core.height).contains(&(row % h)) {
+                continue;
             }
-            let (output, target) = (&output.data[line * row..][..row], &target.data[line * row..][..row]);
-            let mut sum = 0.0f64;
-            for i in inside.clone() {
-                let difference = output[i] - target[i];
-                sum += f64::from(difference.abs());
-                delta[i] = if difference > 0.0 {
-                    step
+            let inside = core.x * c..(core.x + core.width) * c;
+            let pairs = output.data[places.clone()][inside.clone()].iter().zip(&target.data[places][inside.clone()]);
+            for ((output, target), grad) in pairs.zip(&mut grad[inside]) {
+                let difference = output - target;
+                *sum += f64::from(difference.abs());
+                *grad = if difference > 0.0 {
+                    unit
                 } else if difference < 0.0 {
-                    -step
+                    -unit
                 } else {
                     0.0
                 };
             }
-            // SAFETY: as above.
-            unsafe { *(sum_pointer as *mut f64).add(line) = sum };
-        });
-        Ok((sums.iter().sum::<f64>() / count as f64, delta))
+        }
+        Ok((sums.iter().sum::<f64>() / count as f64, grad))
     }
 
     fn axpy(&self, places: Range<usize>, alpha: f64, x: &CpuTensor, y: &mut CpuTensor) -> Result<()> {
         let alpha = alpha as f32;
-        y.data[places.clone()].iter_mut().zip(&x.data[places]).for_each(|(y, &x)| *y += alpha * x);
+        for (y, x) in y.data[places.clone()].iter_mut().zip(&x.data[places]) {
+            *y += alpha * x;
+        }
         Ok(())
     }
 
     fn scale(&self, places: Range<usize>, alpha: f64, y: &mut CpuTensor) -> Result<()> {
         let alpha = alpha as f32;
-        y.data[places].iter_mut().for_each(|y| *y *= alpha);
+        for y in &mut y.data[places] {
+            *y *= alpha;
+        }
         Ok(())
     }
 
     fn dot(&self, places: Range<usize>, x: &CpuTensor, y: &CpuTensor) -> Result<f64> {
-        Ok(x.data[places.clone()].iter().zip(&y.data[places]).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum())
+        let pairs = x.data[places.clone()].iter().zip(&y.data[places]);
+        Ok(pairs.map(|(&x, &y)| f64::from(x) * f64::from(y)).sum())
     }
 
     fn adam(
@@ -529,13 +496,14 @@ impl Engine for CpuEngine {
         second: &mut CpuTensor,
         params: &mut CpuTensor,
     ) -> Result<()> {
-        let (b1, b2) = (step.beta1 as f32, step.beta2 as f32);
-        let (rest1, rest2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
-        let (rate, epsilon) = (step.rate as f32, step.epsilon as f32);
+        let AdamStep { rate, beta1, beta2, epsilon } = step;
+        // 1 − β is rounded once, from f64.
+        let (rest1, rest2) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32);
+        let (rate, beta1, beta2, epsilon) = (rate as f32, beta1 as f32, beta2 as f32, epsilon as f32);
         let moments = first.data.iter_mut().zip(second.data.iter_mut());
-        for ((param, &g), (m, v)) in params.data.iter_mut().zip(grad.data.iter()).zip(moments) {
-            *m = b1 * *m + rest1 * g;
-            *v = b2 * *v + rest2 * g * g;
+        for ((grad, (m, v)), param) in grad.data.iter().zip(moments).zip(params.data.iter_mut()) {
+            *m = beta1 * *m + rest1 * grad;
+            *v = beta2 * *v + rest2 * grad * grad;
             *param -= rate * *m / (v.sqrt() + epsilon);
         }
         Ok(())

@@ -1,368 +1,691 @@
-//! 3 × 3 convolution by Winograd's F(4×4, 3×3) (Lavin and Gray, 2016): an output block of 4 × 4
-//! pixels is Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A of the 6 × 6 pixels d that it sees. Summed over channels, the
-//! products at each of the 36 places are one matrix product: 36 multiplications do the work of 144.
+//! 3 × 3 convolution by Winograd's minimal filtering (Lavin and Gray, 2016).
 //!
-//! Blocks lie on multiples of 4 from the top left, and a block's arithmetic is the same wherever
-//! it lies, so that the same pixels give the same bits in any tile.
+//! The picture is cut into tiles of 4 × 4 outputs. A tile's 6 × 6 inputs, transformed, meet the
+//! transformed filter in 36 independent products over channels, which are matrix products over
+//! the tiles: a quarter of the multiplications of the direct sum. The interpolation points are
+//! 0, ±1, ±2 and ∞ for the outputs, F(4 × 4, 3 × 3), and for the weight gradient,
+//! F(3 × 3, 4 × 4), where the 4 × 4 values of δ are the filter and both transforms of six values
+//! are the same.
+//!
+//! Blocks of tiles are transformed, multiplied and transformed back while they are in the level-2
+//! cache. The arithmetic of a tile depends on its own 36 inputs alone, not on its block or on
+//! where it lies.
 
-use super::super::{Gate, Layer, Shape};
-use super::CpuTensor;
-use super::simd::{Kernel, ROWS, Simd};
+#![allow(clippy::needless_range_loop)] // Small matrices read best by their two indices.
 
-/// Blocks that are transformed and multiplied at a time; a multiple of [`ROWS`]. 24 blocks of 64
-/// channels take 221 kB at 36 places: half of a usual second-level cache.
-pub(super) const BLOCKS: usize = 24;
-/// Places of a transformed block.
-pub(super) const PLACES: usize = 36;
-/// Values between the places of a transformed group of blocks, beyond the values themselves: keeps
-/// the 36 places out of each other's cache sets.
+use super::gemm::{self, Operand};
+use super::post::Post;
+use super::simd::{Kernel, Simd};
+use crate::engine::Shape;
+use std::ops::Range;
+
+/// Points at which polynomials are multiplied: 6 × 6.
+const POINTS: usize = 36;
+
+/// Values between the ends of one point's matrix and the next: without them the 36 matrices
+/// would lie a power of two apart and push each other out of the cache.
 const GAP: usize = 16;
 
-/// Values between two places of `BLOCKS` blocks with `channels` values each.
-pub(super) fn place_stride(channels: usize) -> usize {
-    BLOCKS * channels + GAP
-}
-
-/// How a picture is divided into blocks.
+/// The pictures of a tensor cut into tiles of 4 × 4, row by row.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
-    pub shape: Shape,
+    h: usize,
+    w: usize,
     rows: usize,
     columns: usize,
+    pictures: usize,
 }
 
 impl Grid {
-    pub fn new(shape: Shape) -> Self {
-        Grid { shape, rows: shape.h.div_ceil(4), columns: shape.w.div_ceil(4) }
+    pub(super) fn new(shape: Shape) -> Self {
+        let Shape { n, h, w, .. } = shape;
+        Grid { h, w, rows: h.div_ceil(4), columns: w.div_ceil(4), pictures: n }
     }
 
-    /// Blocks in all.
-    pub fn len(&self) -> usize {
-        self.shape.n * self.rows * self.columns
+    /// How many tiles there are.
+    pub(super) fn tiles(&self) -> usize {
+        self.pictures * self.rows * self.columns
     }
 
-    /// Picture, first row and first column of block i.
+    /// A tile's picture and first pixel: (picture, y, x).
     #[inline(always)]
-    pub fn at(&self, i: usize) -> (usize, usize, usize) {
-        (i / (self.rows * self.columns), 4 * (i / self.columns % self.rows), 4 * (i % self.columns))
+    fn place(&self, tile: usize) -> (usize, usize, usize) {
+        let (row, column) = (tile / self.columns, tile % self.columns);
+        (row / self.rows, row % self.rows * 4, column * 4)
     }
 }
 
-/// Bᵀ d along one axis; points 0, ±1, ±2, ∞.
+/// A convolution's channels and how they are laid out in vectors. Outputs come in panels of two
+/// vectors; the last one may have a single vector.
+#[derive(Clone, Copy)]
+pub(super) struct Channels {
+    pub(super) input: usize,
+    pub(super) output: usize,
+    pub(super) lanes: usize,
+}
+
+impl Channels {
+    /// Input channels in whole vectors.
+    fn padded_input(&self) -> usize {
+        self.input.next_multiple_of(self.lanes)
+    }
+
+    /// Output channels in whole vectors.
+    pub(super) fn padded_output(&self) -> usize {
+        self.output.next_multiple_of(self.lanes)
+    }
+
+    /// Output channels of a panel.
+    pub(super) fn panel(&self) -> usize {
+        2 * self.lanes
+    }
+
+    /// How many panels.
+    pub(super) fn panels(&self) -> usize {
+        self.output.div_ceil(self.panel())
+    }
+
+    /// Whether the panel has two vectors.
+    #[inline(always)]
+    fn is_full(&self, panel: usize) -> bool {
+        self.padded_output() >= (panel + 1) * self.panel()
+    }
+}
+
+/// Bᵀ d: six values at the six points.
 #[inline(always)]
-unsafe fn input_1d<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
-    // SAFETY: registers only.
+unsafe fn at_points<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
+    // SAFETY: as `Simd`.
     unsafe {
         let (two, four, five) = (S::splat(2.0), S::splat(4.0), S::splat(5.0));
         let even = S::fnma(four, d[2], d[4]);
         let odd = S::fnma(four, d[1], d[3]);
-        let (far, near) = (S::sub(d[4], d[2]), S::sub(d[3], d[1]));
+        let even2 = S::sub(d[4], d[2]);
+        let odd2 = S::sub(d[3], d[1]);
         [
             S::fma(four, d[0], S::fnma(five, d[2], d[4])),
             S::add(even, odd),
             S::sub(even, odd),
-            S::fma(two, near, far),
-            S::fnma(two, near, far),
+            S::fma(two, odd2, even2),
+            S::fnma(two, odd2, even2),
             S::fma(four, d[1], S::fnma(five, d[3], d[5])),
         ]
     }
 }
 
-/// Aᵀ m along one axis.
+/// G g: three filter values at the six points.
 #[inline(always)]
-unsafe fn output_1d<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
-    // SAFETY: registers only.
+unsafe fn filter_at_points<S: Simd>(g: [S::V; 3]) -> [S::V; 6] {
+    // SAFETY: as `Simd`.
     unsafe {
-        let (plus, minus) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-        let (plus2, minus2) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
+        let ends = S::mul(S::add(g[0], g[2]), S::splat(-1.0 / 6.0));
+        let middle = S::mul(g[1], S::splat(-1.0 / 6.0));
+        let ends2 = S::mul(S::fma(S::splat(4.0), g[2], g[0]), S::splat(1.0 / 24.0));
+        let middle2 = S::mul(g[1], S::splat(1.0 / 12.0));
         [
-            S::add(S::add(m[0], plus), plus2),
-            S::fma(S::splat(2.0), minus2, minus),
-            S::fma(S::splat(4.0), plus2, plus),
-            S::add(S::fma(S::splat(8.0), minus2, minus), m[5]),
+            S::mul(g[0], S::splat(0.25)),
+            S::add(ends, middle),
+            S::sub(ends, middle),
+            S::add(ends2, middle2),
+            S::sub(ends2, middle2),
+            g[2],
         ]
     }
 }
 
-/// Transforms one block's 6 × 6 pixels, `LANES` channels at a time: V[place][block][channel].
-///
-/// # Safety
-/// `source(row, column)` must give pointers valid for `channels` values; `to` must be valid at
-/// `place · stride + channel`.
+/// Four values of δ at the six points, without the factors of [`SCALE`].
 #[inline(always)]
-unsafe fn transform_input<S: Simd>(
-    source: impl Fn(usize, usize) -> *const f32,
-    channels: usize,
-    to: *mut f32,
-    stride: usize,
-) {
-    // SAFETY: the caller's contract.
+unsafe fn delta_at_points<S: Simd>(g: [S::V; 4]) -> [S::V; 6] {
+    // SAFETY: as `Simd`.
     unsafe {
-        let mut c = 0;
-        while c < channels {
-            let mut half = [[S::splat(0.0); 6]; 6];
-            for x in 0..6 {
-                let column = input_1d::<S>([
-                    S::load(source(0, x).add(c)),
-                    S::load(source(1, x).add(c)),
-                    S::load(source(2, x).add(c)),
-                    S::load(source(3, x).add(c)),
-                    S::load(source(4, x).add(c)),
-                    S::load(source(5, x).add(c)),
-                ]);
-                for y in 0..6 {
-                    half[y][x] = column[y];
-                }
-            }
-            for y in 0..6 {
-                let row = input_1d::<S>(half[y]);
-                for x in 0..6 {
-                    S::store(to.add((y * 6 + x) * stride + c), row[x]);
-                }
-            }
-            c += S::LANES;
-        }
+        let (two, four) = (S::splat(2.0), S::splat(4.0));
+        let even = S::add(g[0], g[2]);
+        let odd = S::add(g[1], g[3]);
+        let even2 = S::fma(four, g[2], g[0]);
+        let odd2 = S::fma(four, g[3], g[1]);
+        [g[0], S::add(even, odd), S::sub(even, odd), S::fma(two, odd2, even2), S::fnma(two, odd2, even2), g[3]]
     }
 }
 
-/// Transforms the inputs of blocks `first .. first + count` of a picture into V.
+/// The factors that [`delta_at_points`] leaves out, one for each point.
+const SCALE: [f32; 6] = [0.25, -1.0 / 6.0, -1.0 / 6.0, 1.0 / 24.0, 1.0 / 24.0, 1.0];
+
+/// The point at which [`delta_at_points`], both ways, is the plain sum.
+const SUM_POINT: usize = 7;
+
+/// Aᵀ m for four outputs.
+#[inline(always)]
+unsafe fn outputs4<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
+    // SAFETY: as `Simd`.
+    unsafe {
+        let even = S::add(m[1], m[2]);
+        let odd = S::sub(m[1], m[2]);
+        let even2 = S::add(m[3], m[4]);
+        let odd2 = S::sub(m[3], m[4]);
+        [
+            S::add(m[0], S::add(even, even2)),
+            S::fma(S::splat(2.0), odd2, odd),
+            S::fma(S::splat(4.0), even2, even),
+            S::add(S::fma(S::splat(8.0), odd2, odd), m[5]),
+        ]
+    }
+}
+
+/// Aᵀ m for three outputs.
+#[inline(always)]
+unsafe fn outputs3<S: Simd>(m: [S::V; 6]) -> [S::V; 3] {
+    // SAFETY: as `Simd`.
+    unsafe {
+        let even = S::add(m[1], m[2]);
+        let odd = S::sub(m[1], m[2]);
+        let even2 = S::add(m[3], m[4]);
+        let odd2 = S::sub(m[3], m[4]);
+        [
+            S::add(m[0], S::add(even, even2)),
+            S::fma(S::splat(2.0), odd2, odd),
+            S::add(S::fma(S::splat(4.0), even2, even), m[5]),
+        ]
+    }
+}
+
+/// Where the P × P pixels of a tile are read: the address of the first, and values from row to
+/// row and from pixel to pixel. Inside the picture that is the tensor itself; a tile that hangs
+/// over the edge, or whose channels are not whole vectors, is copied to `patch` with zeros around.
 ///
 /// # Safety
-/// `data` holds the grid's picture, `zeros` at least `channels` zeros, and `to` is valid at
-/// `place · stride + block · step + channel`.
+/// `x` is a tensor of `grid` with `channels` channels, and `patch` has room for P × P pixels of
+/// whole vectors.
 #[inline(always)]
-pub(super) unsafe fn transform_blocks<S: Simd>(
+unsafe fn pixels<S: Simd, const P: usize>(
     grid: &Grid,
-    data: *const f32,
-    zeros: *const f32,
-    first: usize,
-    count: usize,
-    to: *mut f32,
-    step: usize,
-    stride: usize,
-) {
-    let Shape { h, w, c: channels, .. } = grid.shape;
-    for t in 0..count {
-        let (n, y, x) = grid.at(first + t);
-        // SAFETY: inside pixels are inside the picture, the others read zeros.
-        unsafe {
-            let to = to.add(t * step);
-            if y >= 1 && x >= 1 && y + 5 <= h && x + 5 <= w {
-                let corner = data.add(((n * h + y - 1) * w + x - 1) * channels);
-                transform_input::<S>(|i, j| corner.add((i * w + j) * channels), channels, to, stride);
-            } else {
-                let picture = data.add(n * h * w * channels);
-                let source = |i: usize, j: usize| {
-                    let (i, j) = (y + i, x + j);
-                    if (1..=h).contains(&i) && (1..=w).contains(&j) {
-                        picture.add(((i - 1) * w + j - 1) * channels)
-                    } else {
-                        zeros
-                    }
-                };
-                transform_input::<S>(source, channels, to, stride);
+    x: &[f32],
+    channels: usize,
+    tile: usize,
+    halo: usize,
+    patch: *mut f32,
+) -> (*const f32, usize, usize) {
+    let (picture, top, left) = grid.place(tile);
+    let (h, w) = (grid.h, grid.w);
+    let whole = channels.is_multiple_of(S::LANES);
+    debug_assert_eq!(x.len(), grid.pictures * h * w * channels);
+    if whole && top >= halo && left >= halo && top - halo + P <= h && left - halo + P <= w {
+        let first = ((picture * h + top - halo) * w + left - halo) * channels;
+        // SAFETY: the last pixel of the patch is inside the picture.
+        return (unsafe { x.as_ptr().add(first) }, w * channels, channels);
+    }
+    let padded = channels.next_multiple_of(S::LANES);
+    for i in 0..P {
+        for j in 0..P {
+            // Above or left of the picture wraps around to a huge number.
+            let (y, x_at) = ((top + i).wrapping_sub(halo), (left + j).wrapping_sub(halo));
+            // SAFETY: P × P pixels of `padded` values fit in the patch, and `y`, `x_at` are
+            // checked before they are used.
+            unsafe {
+                let to = patch.add((i * P + j) * padded);
+                let known = if y < h && x_at < w { channels } else { 0 };
+                if known > 0 {
+                    let from = x.as_ptr().add(((picture * h + y) * w + x_at) * channels);
+                    std::ptr::copy_nonoverlapping(from, to, known);
+                }
+                to.add(known).write_bytes(0, padded - known);
+            }
+        }
+    }
+    (patch, P * padded, padded)
+}
+
+/// Transforms one vector of channels of a 6 × 6 patch.
+///
+/// # Safety
+/// As [`Simd`], for the 36 pixels and the 36 places.
+#[inline(always)]
+unsafe fn transform_input<S: Simd>(from: *const f32, row: usize, pixel: usize, to: *mut f32, stride: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut half = [[S::splat(0.0); 6]; 6];
+        for x in 0..6 {
+            let mut column = [S::splat(0.0); 6];
+            for (y, value) in column.iter_mut().enumerate() {
+                *value = S::load(from.add(y * row + x * pixel));
+            }
+            let column = at_points::<S>(column);
+            for y in 0..6 {
+                half[y][x] = column[y];
+            }
+        }
+        for (y, line) in half.into_iter().enumerate() {
+            for (x, value) in at_points::<S>(line).into_iter().enumerate() {
+                S::store(to.add((y * 6 + x) * stride), value);
             }
         }
     }
 }
 
-/// G along one axis of a 3-tap filter.
-fn filter_1d(g: [f32; 3]) -> [f32; 6] {
-    let (sum, far) = ((g[0] + g[2]) / 6.0, g[0] / 24.0 + g[2] / 6.0);
-    [g[0] / 4.0, -sum - g[1] / 6.0, -sum + g[1] / 6.0, far + g[1] / 12.0, far - g[1] / 12.0, g[2]]
+/// Transforms one vector of channels of a 4 × 4 tile of δ.
+///
+/// # Safety
+/// As [`Simd`], for the 16 pixels and the 36 places.
+#[inline(always)]
+unsafe fn transform_delta<S: Simd>(from: *const f32, row: usize, pixel: usize, to: *mut f32, stride: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut half = [[S::splat(0.0); 4]; 6];
+        for x in 0..4 {
+            let mut column = [S::splat(0.0); 4];
+            for (y, value) in column.iter_mut().enumerate() {
+                *value = S::load(from.add(y * row + x * pixel));
+            }
+            let column = delta_at_points::<S>(column);
+            for y in 0..6 {
+                half[y][x] = column[y];
+            }
+        }
+        for (y, line) in half.into_iter().enumerate() {
+            for (x, value) in delta_at_points::<S>(line).into_iter().enumerate() {
+                S::store(to.add((y * 6 + x) * stride), value);
+            }
+        }
+    }
 }
 
-/// The filters of one or two terms, transformed: U[panel][place][term, input channel][PANEL].
-/// `transposed`: those of the layer's adjoint (channels exchanged, taps turned by 180°).
-pub(super) fn transform_filters(
-    layer: Layer,
-    params: &[&[f32]],
-    transposed: bool,
-    panel: usize,
-    u: &mut [f32],
-    run: &dyn Fn(usize, &(dyn Fn(usize) + Sync)),
-) {
-    let (from, to) = if transposed { (layer.output, layer.input) } else { (layer.input, layer.output) };
-    let depth = from * params.len();
-    let places = SendPointer(u.as_mut_ptr());
-    assert_eq!(u.len(), to * PLACES * depth);
-    // One task a panel of output channels.
-    run(to / panel, &|p| {
-        let places = &places;
-        for (term, params) in params.iter().enumerate() {
-            let weight = &params[layer.weight_range()];
-            for i in 0..from {
-                for lane in 0..panel {
-                    let o = p * panel + lane;
-                    let tap = |k: usize| {
-                        if transposed {
-                            weight[(i * layer.input + o) * 9 + 8 - k]
-                        } else {
-                            weight[(o * layer.input + i) * 9 + k]
+/// The layout of the transformed filters of a convolution over `terms` terms: for each panel and
+/// point a matrix of input channels (those of the second term after those of the first) by the
+/// panel's output channels.
+#[derive(Clone, Copy)]
+pub(super) struct FilterLayout {
+    pub(super) channels: Channels,
+    pub(super) terms: usize,
+}
+
+impl FilterLayout {
+    /// Rows of a matrix.
+    #[inline(always)]
+    fn depth(&self) -> usize {
+        self.terms * self.channels.padded_input()
+    }
+
+    #[inline(always)]
+    fn point_stride(&self) -> usize {
+        self.depth() * self.channels.panel() + GAP
+    }
+
+    /// Values of a panel.
+    pub(super) fn panel_len(&self) -> usize {
+        POINTS * self.point_stride()
+    }
+}
+
+/// Transforms the filters of one panel.
+pub(super) struct TransformFilters<'a> {
+    pub(super) layout: FilterLayout,
+    /// The weights of each term, in the layer's order.
+    pub(super) weights: &'a [&'a [f32]],
+    /// Whether the convolution is the layer's transpose: the weights are input × output of
+    /// `layout`, and the taps are in reverse.
+    pub(super) transposed: bool,
+    pub(super) panel: usize,
+    /// [`FilterLayout::panel_len`] values.
+    pub(super) to: &'a mut [f32],
+}
+
+impl Kernel for TransformFilters<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let FilterLayout { channels, .. } = self.layout;
+        let padded = channels.padded_input();
+        let stride = self.layout.point_stride();
+        let first = self.panel * channels.panel();
+        let vectors = if channels.is_full(self.panel) { 2 } else { 1 };
+        assert_eq!(self.to.len(), self.layout.panel_len());
+        for (term, weights) in self.weights.iter().enumerate() {
+            assert_eq!(weights.len(), channels.input * channels.output * 9);
+            for k in 0..padded {
+                for v in 0..vectors {
+                    let mut taps = [[0.0f32; 16]; 9];
+                    if k < channels.input {
+                        let start = first + v * S::LANES;
+                        for lane in 0..S::LANES.min(channels.output - start) {
+                            let o = start + lane;
+                            let at = if self.transposed { k * channels.output + o } else { o * channels.input + k };
+                            let filter = &weights[at * 9..][..9];
+                            for tap in 0..9 {
+                                taps[tap][lane] = filter[if self.transposed { 8 - tap } else { tap }];
+                            }
                         }
-                    };
-                    let mut half = [[0.0f32; 3]; 6];
-                    for x in 0..3 {
-                        let column = filter_1d([tap(x), tap(3 + x), tap(6 + x)]);
-                        for y in 0..6 {
+                    }
+                    // SAFETY: `taps` hold 16 values, at least a vector; a point's matrix has
+                    // depth × panel values, and row and vector are inside.
+                    unsafe {
+                        let to = self.to.as_mut_ptr().add(((term * padded + k) * vectors + v) * S::LANES);
+                        let mut half = [[S::splat(0.0); 3]; 6];
+                        for x in 0..3 {
+                            let load = |y: usize| taps[y * 3 + x].as_ptr();
+                            let column = [S::load(load(0)), S::load(load(1)), S::load(load(2))];
+                            let column = filter_at_points::<S>(column);
+                            for y in 0..6 {
+                                half[y][x] = column[y];
+                            }
+                        }
+                        for (y, line) in half.into_iter().enumerate() {
+                            for (x, value) in filter_at_points::<S>(line).into_iter().enumerate() {
+                                S::store(to.add((y * 6 + x) * stride), value);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Convolves a block of tiles.
+pub(super) struct Convolve<'a> {
+    pub(super) layout: FilterLayout,
+    pub(super) grid: Grid,
+    /// The input of each term.
+    pub(super) inputs: &'a [&'a [f32]],
+    /// All panels, as [`TransformFilters`] leaves them.
+    pub(super) filters: &'a [f32],
+    pub(super) post: &'a Post<'a>,
+    pub(super) tiles: Range<usize>,
+    /// [`Convolve::scratch_len`] values.
+    pub(super) scratch: &'a mut [f32],
+}
+
+impl Convolve<'_> {
+    /// Tiles in a block: as many as fit in the level-2 cache with their transforms.
+    pub(super) fn block(layout: FilterLayout) -> usize {
+        let fits = 84_000 / (POINTS * layout.depth());
+        (fits / 6 * 6).clamp(12, 72)
+    }
+
+    /// Values of scratch memory for blocks of `block` tiles.
+    pub(super) fn scratch_len(layout: FilterLayout, block: usize) -> usize {
+        let FilterLayout { channels, .. } = layout;
+        POINTS * (block * (layout.depth() + channels.panel()) + 2 * GAP + channels.padded_input())
+    }
+}
+
+impl Kernel for Convolve<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let FilterLayout { channels, .. } = self.layout;
+        let (count, depth) = (self.tiles.len(), self.layout.depth());
+        let padded = channels.padded_input();
+        let (v_stride, m_stride) = (count * depth + GAP, count * channels.panel() + GAP);
+        assert_eq!(channels.lanes, S::LANES);
+        assert!(self.scratch.len() >= Self::scratch_len(self.layout, count));
+        assert_eq!(self.filters.len(), channels.panels() * self.layout.panel_len());
+        assert_eq!(self.inputs.len(), self.layout.terms);
+        assert!(self.tiles.end <= self.grid.tiles());
+        // SAFETY: the scratch memory holds the transformed inputs, the products and a patch, one
+        // after the other, as `scratch_len` says; the filters are those of the layout.
+        unsafe {
+            let v = self.scratch.as_mut_ptr();
+            let m = v.add(POINTS * v_stride);
+            let patch = m.add(POINTS * m_stride);
+            for (i, tile) in self.tiles.clone().enumerate() {
+                for (term, input) in self.inputs.iter().enumerate() {
+                    let (from, row, pixel) = pixels::<S, 6>(&self.grid, input, channels.input, tile, 1, patch);
+                    let to = v.add(i * depth + term * padded);
+                    for c in (0..padded).step_by(S::LANES) {
+                        transform_input::<S>(from.add(c), row, pixel, to.add(c), v_stride);
+                    }
+                }
+            }
+            for panel in 0..channels.panels() {
+                let filters = self.filters.as_ptr().add(panel * self.layout.panel_len());
+                if channels.is_full(panel) {
+                    self.panel::<S, 2>(panel, v, v_stride, filters, m, m_stride);
+                } else {
+                    self.panel::<S, 1>(panel, v, v_stride, filters, m, m_stride);
+                }
+            }
+        }
+    }
+}
+
+impl Convolve<'_> {
+    /// The products of one panel with NV vectors, and its outputs.
+    ///
+    /// # Safety
+    /// As [`Simd`]; the matrices lie as in `run`.
+    #[inline(always)]
+    unsafe fn panel<S: Simd, const NV: usize>(
+        &self,
+        panel: usize,
+        v: *const f32,
+        v_stride: usize,
+        filters: *const f32,
+        m: *mut f32,
+        m_stride: usize,
+    ) {
+        let FilterLayout { channels, .. } = self.layout;
+        let (count, depth) = (self.tiles.len(), self.layout.depth());
+        // SAFETY: the caller's promise; the outputs of a tile are inside the tensor, and no other
+        // block writes them.
+        unsafe {
+            for point in 0..POINTS {
+                let a = Operand { at: v.add(point * v_stride), row: depth, k_step: 1 };
+                let at = filters.add(point * self.layout.point_stride());
+                let b = Operand { at, row: 1, k_step: NV * S::LANES };
+                gemm::product::<S, NV>(count, depth, a, b, m.add(point * m_stride), false);
+            }
+            for (i, tile) in self.tiles.clone().enumerate() {
+                let (picture, top, left) = self.grid.place(tile);
+                let (height, width) = ((self.grid.h - top).min(4), (self.grid.w - left).min(4));
+                let first = (picture * self.grid.h + top) * self.grid.w + left;
+                for vector in 0..NV {
+                    let channel = panel * channels.panel() + vector * S::LANES;
+                    let from = m.add((i * NV + vector) * S::LANES);
+                    let mut half = [[S::splat(0.0); 6]; 4];
+                    for x in 0..6 {
+                        let mut column = [S::splat(0.0); 6];
+                        for (y, value) in column.iter_mut().enumerate() {
+                            *value = S::load(from.add((y * 6 + x) * m_stride));
+                        }
+                        let column = outputs4::<S>(column);
+                        for y in 0..4 {
                             half[y][x] = column[y];
                         }
                     }
-                    for (y, row) in half.iter().enumerate() {
-                        for (x, value) in filter_1d(*row).into_iter().enumerate() {
-                            let at = ((p * PLACES + y * 6 + x) * depth + term * from + i) * panel + lane;
-                            // SAFETY: `at` is below the asserted length, and only this task writes
-                            // panel p.
-                            unsafe { *places.0.add(at) = value };
+                    for (y, line) in half.into_iter().enumerate().take(height) {
+                        let line = outputs4::<S>(line);
+                        for (x, value) in line.into_iter().enumerate().take(width) {
+                            let pixel = first + y * self.grid.w + x;
+                            self.post.finish::<S>(value, pixel, channel, channels.output);
                         }
                     }
                 }
             }
         }
-    });
+    }
 }
 
-/// A pointer that tasks share which write disjoint places.
+/// The layout of the sums of a weight gradient: for each point and panel a matrix of input
+/// channels by the panel's output channels; after the 36 points the sums of δ.
 #[derive(Clone, Copy)]
-pub(super) struct SendPointer(pub *mut f32);
-// SAFETY: whoever shares one sees to it that no place is written by two tasks.
-unsafe impl Send for SendPointer {}
-// SAFETY: as above.
-unsafe impl Sync for SendPointer {}
+pub(super) struct SumLayout(pub(super) Channels);
 
-/// What a worker needs for [`Forward`]: V and one panel of M.
-pub(super) fn scratch_length(depth: usize, panel: usize) -> usize {
-    PLACES * (place_stride(depth) + place_stride(panel))
+impl SumLayout {
+    #[inline(always)]
+    fn point_stride(&self) -> usize {
+        self.0.input * self.0.padded_output() + GAP
+    }
+
+    #[inline(always)]
+    fn panel_stride(&self) -> usize {
+        self.0.input * self.0.panel()
+    }
+
+    /// Values of all points.
+    pub(super) fn points_len(&self) -> usize {
+        POINTS * self.point_stride()
+    }
+
+    /// All values.
+    pub(super) fn len(&self) -> usize {
+        self.points_len() + self.0.padded_output().next_multiple_of(16)
+    }
 }
 
-/// One group of blocks through input transform, products, output transform.
-pub(super) struct Forward<'a> {
-    pub grid: Grid,
-    /// Input pictures, all of the grid's shape.
-    pub inputs: &'a [&'a CpuTensor],
-    pub filters: &'a [f32],
-    pub bias: Option<&'a [f32]>,
-    pub gate: &'a Gate<'a, CpuTensor>,
-    pub residual: Option<&'a CpuTensor>,
-    pub output: SendPointer,
-    /// Output channels, a multiple of the level's panel.
-    pub to: usize,
-    /// First block, and how many (at most [`BLOCKS`]).
-    pub first: usize,
-    pub count: usize,
-    pub scratch: &'a mut [f32],
-    pub zeros: &'a [f32],
+/// Sums the products of a chunk of tiles for the weight gradient.
+pub(super) struct SumTiles<'a> {
+    pub(super) channels: Channels,
+    pub(super) grid: Grid,
+    /// (a, δ) of each term.
+    pub(super) terms: &'a [(&'a [f32], &'a [f32])],
+    /// The term whose δ is summed for the bias.
+    pub(super) bias_of: Option<usize>,
+    pub(super) tiles: Range<usize>,
+    /// [`SumLayout::len`] values, to be overwritten.
+    pub(super) sums: &'a mut [f32],
+    /// [`SumTiles::scratch_len`] values.
+    pub(super) scratch: &'a mut [f32],
 }
 
-impl Kernel for Forward<'_> {
+impl SumTiles<'_> {
+    /// Tiles in a block: as many as fit in the level-2 cache with their transforms.
+    fn block(channels: Channels) -> usize {
+        let fits = 84_000 / (POINTS * (channels.padded_input() + channels.padded_output()));
+        fits.clamp(8, 72)
+    }
+
+    /// Values of scratch memory.
+    pub(super) fn scratch_len(channels: Channels) -> usize {
+        let width = channels.padded_input() + channels.padded_output();
+        POINTS * (Self::block(channels) * width + 2 * GAP) + POINTS * width
+    }
+}
+
+impl Kernel for SumTiles<'_> {
+    type Output = ();
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let from = self.grid.shape.c;
-        let depth = from * self.inputs.len();
-        let (v_stride, m_stride) = (place_stride(depth), place_stride(S::PANEL));
-        assert!(self.scratch.len() >= scratch_length(depth, S::PANEL) && self.zeros.len() >= from);
-        // SAFETY: the scratch holds 36 places of V and of M at their strides (asserted); the
-        // inputs hold the grid's picture; the engine gives each group of blocks to one worker, so
-        // that output pixels are written once. Rows beyond `count` are computed from whatever the
-        // scratch holds and never stored.
+        let channels = self.channels;
+        let layout = SumLayout(channels);
+        let block = Self::block(channels);
+        let (padded, padded_output) = (channels.padded_input(), channels.padded_output());
+        let (v_stride, d_stride) = (block * padded + GAP, block * padded_output + GAP);
+        assert_eq!(channels.lanes, S::LANES);
+        assert!(self.scratch.len() >= Self::scratch_len(channels));
+        assert_eq!(self.sums.len(), layout.len());
+        assert!(self.tiles.end <= self.grid.tiles());
+        let (sums, bias) = self.sums.split_at_mut(layout.points_len());
+        bias.fill(0.0);
+        let mut add = false;
+        // SAFETY: the scratch memory holds the transforms of `block` tiles of a and of δ and a
+        // patch, one after the other; the sums lie as `SumLayout` says.
         unsafe {
             let v = self.scratch.as_mut_ptr();
-            let m = v.add(PLACES * v_stride);
-            for (term, input) in self.inputs.iter().enumerate() {
-                let to = v.add(term * from);
-                transform_blocks::<S>(
-                    &self.grid,
-                    input.data.as_ptr(),
-                    self.zeros.as_ptr(),
-                    self.first,
-                    self.count,
-                    to,
-                    depth,
-                    v_stride,
-                );
-            }
-            for panel in 0..self.to / S::PANEL {
-                let filters = self.filters.as_ptr().add(panel * PLACES * depth * S::PANEL);
-                for place in 0..PLACES {
-                    let u = filters.add(place * depth * S::PANEL);
-                    let mut t = 0;
-                    while t < self.count {
-                        let a = v.add(place * v_stride + t * depth);
-                        let c = m.add(place * m_stride + t * S::PANEL);
-                        S::product::<false>(a, depth, 1, depth, u, S::PANEL, c, S::PANEL);
-                        t += ROWS;
+            let d = v.add(POINTS * v_stride);
+            let patch = d.add(POINTS * d_stride);
+            for (term, (a, delta)) in self.terms.iter().enumerate() {
+                for start in self.tiles.clone().step_by(block) {
+                    let count = block.min(self.tiles.end - start);
+                    for i in 0..count {
+                        let (from, row, pixel) = pixels::<S, 6>(&self.grid, a, channels.input, start + i, 1, patch);
+                        for c in (0..padded).step_by(S::LANES) {
+                            transform_input::<S>(from.add(c), row, pixel, v.add(i * padded + c), v_stride);
+                        }
+                        let (from, row, pixel) =
+                            pixels::<S, 4>(&self.grid, delta, channels.output, start + i, 0, patch);
+                        for c in (0..padded_output).step_by(S::LANES) {
+                            let panel = c / channels.panel();
+                            let vectors = if channels.is_full(panel) { 2 } else { 1 };
+                            let within = (i * vectors) * S::LANES + c % channels.panel();
+                            let to = d.add(panel * channels.panel() * block + within);
+                            transform_delta::<S>(from.add(c), row, pixel, to, d_stride);
+                            if self.bias_of == Some(term) {
+                                let sum = bias.as_mut_ptr().add(c);
+                                S::store(sum, S::add(S::load(sum), S::load(to.add(SUM_POINT * d_stride))));
+                            }
+                        }
                     }
-                }
-                for t in 0..self.count {
-                    self.finish::<S>(m.add(t * S::PANEL), m_stride, self.first + t, panel * S::PANEL);
+                    for point in 0..POINTS {
+                        for panel in 0..channels.panels() {
+                            let left = Operand { at: v.add(point * v_stride), row: 1, k_step: padded };
+                            let at = d.add(point * d_stride + panel * channels.panel() * block);
+                            let to = point * layout.point_stride() + panel * layout.panel_stride();
+                            let to = sums.as_mut_ptr().add(to);
+                            if channels.is_full(panel) {
+                                let right = Operand { at, row: 1, k_step: 2 * S::LANES };
+                                gemm::product::<S, 2>(channels.input, count, left, right, to, add);
+                            } else {
+                                let right = Operand { at, row: 1, k_step: S::LANES };
+                                gemm::product::<S, 1>(channels.input, count, left, right, to, add);
+                            }
+                        }
+                    }
+                    add = true;
                 }
             }
         }
     }
 }
 
-impl Forward<'_> {
-    /// Output transform, bias, gate and residual of one block and panel.
-    ///
-    /// # Safety
-    /// `m` holds the panel's sums at all places; only this call writes the block's pixels.
+/// Adds up the chunks of one panel in order and transforms them to the weight gradient.
+pub(super) struct FinishSums<'a> {
+    pub(super) channels: Channels,
+    /// [`SumLayout::len`] values for each chunk.
+    pub(super) sums: &'a [f32],
+    pub(super) panel: usize,
+    /// The weight gradient of the panel's output channels, added to.
+    pub(super) grad: &'a mut [f32],
+}
+
+impl Kernel for FinishSums<'_> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, m: *const f32, stride: usize, block: usize, channel: usize) {
-        let Shape { h, w, .. } = self.grid.shape;
-        let (n, y, x) = self.grid.at(block);
-        let (rows, columns) = (4.min(h - y), 4.min(w - x));
-        // SAFETY: the caller's contract; rows and columns end with the picture.
-        unsafe {
-            let mut c = 0;
-            while c < S::PANEL {
-                let bias = match self.bias {
-                    Some(bias) => S::load(bias.as_ptr().add(channel + c)),
-                    None => S::splat(0.0),
-                };
-                let mut half = [[S::splat(0.0); 6]; 4];
-                for j in 0..6 {
-                    let column = output_1d::<S>([
-                        S::load(m.add(j * stride + c)),
-                        S::load(m.add((6 + j) * stride + c)),
-                        S::load(m.add((12 + j) * stride + c)),
-                        S::load(m.add((18 + j) * stride + c)),
-                        S::load(m.add((24 + j) * stride + c)),
-                        S::load(m.add((30 + j) * stride + c)),
-                    ]);
-                    for i in 0..4 {
-                        half[i][j] = column[i];
+    unsafe fn run<S: Simd>(self) {
+        let channels = self.channels;
+        let layout = SumLayout(channels);
+        let vectors = if channels.is_full(self.panel) { 2 } else { 1 };
+        let outputs = self.grad.len() / (channels.input * 9);
+        assert!(self.sums.len().is_multiple_of(layout.len()) && outputs <= channels.panel());
+        for i in 0..channels.input {
+            for v in 0..vectors {
+                let mut taps = [[0.0f32; 16]; 9];
+                // SAFETY: the place is inside a chunk's sums; a tap holds at least a vector.
+                unsafe {
+                    let at = self.panel * layout.panel_stride() + (i * vectors + v) * S::LANES;
+                    let mut half = [[S::splat(0.0); 6]; 3];
+                    for x in 0..6 {
+                        let mut column = [S::splat(0.0); 6];
+                        for chunk in self.sums.chunks_exact(layout.len()) {
+                            let from = chunk.as_ptr().add(at);
+                            for (y, value) in column.iter_mut().enumerate() {
+                                *value = S::add(*value, S::load(from.add((y * 6 + x) * layout.point_stride())));
+                            }
+                        }
+                        for (y, value) in column.iter_mut().enumerate() {
+                            *value = S::mul(*value, S::splat(SCALE[x] * SCALE[y]));
+                        }
+                        let column = outputs3::<S>(column);
+                        for y in 0..3 {
+                            half[y][x] = column[y];
+                        }
+                    }
+                    for (y, line) in half.into_iter().enumerate() {
+                        for (x, value) in outputs3::<S>(line).into_iter().enumerate() {
+                            S::store(taps[y * 3 + x].as_mut_ptr(), value);
+                        }
                     }
                 }
-                for i in 0..rows {
-                    let row = output_1d::<S>(half[i]);
-                    for j in 0..columns {
-                        let at = ((n * h + y + i) * w + x + j) * self.to + channel + c;
-                        let value = gated::<S>(S::add(row[j], bias), self.gate, at);
-                        let value = match self.residual {
-                            Some(residual) => S::add(value, S::load(residual.data.as_ptr().add(at))),
-                            None => value,
-                        };
-                        S::store(self.output.0.add(at), value);
+                for lane in 0..S::LANES.min(outputs.saturating_sub(v * S::LANES)) {
+                    let o = v * S::LANES + lane;
+                    let filter = &mut self.grad[(o * channels.input + i) * 9..][..9];
+                    for (value, tap) in filter.iter_mut().zip(&taps) {
+                        *value += tap[lane];
                     }
                 }
-                c += S::LANES;
             }
-        }
-    }
-}
-
-/// The gate on the values that lie at `at` in the output.
-///
-/// # Safety
-/// A mask has the output's shape, and `at` is valid there.
-#[inline(always)]
-pub(super) unsafe fn gated<S: Simd>(value: S::V, gate: &Gate<'_, CpuTensor>, at: usize) -> S::V {
-    // SAFETY: the caller's contract.
-    unsafe {
-        match gate {
-            Gate::Linear => value,
-            Gate::Relu => S::max(value, S::splat(0.0)),
-            Gate::Where(mask) => S::keep_positive(S::load(mask.data.as_ptr().add(at)), value),
         }
     }
 }

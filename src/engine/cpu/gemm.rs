@@ -1,0 +1,113 @@
+//! The small matrix product that everything rests on.
+//!
+//! C += A · B, a few rows and one or two vectors wide at a time, the sums in registers. Each sum
+//! runs over k in order with one fused multiply-add a step, whatever the number of rows: a result
+//! does not depend on the block in which it was computed.
+
+use super::simd::Simd;
+
+/// Where a matrix operand lies: element (i, k) of A at `i * row + k * k_step`; of B, row k (a
+/// vector or two) at `k * k_step`.
+#[derive(Clone, Copy)]
+pub(super) struct Operand {
+    pub(super) at: *const f32,
+    pub(super) row: usize,
+    pub(super) k_step: usize,
+}
+
+/// Adds R rows of A · B to `sums`.
+///
+/// # Safety
+/// As [`Simd`]; the operands hold `k` steps of R rows and of NV vectors.
+#[inline(always)]
+pub(super) unsafe fn accumulate<S: Simd, const R: usize, const NV: usize>(
+    sums: &mut [[S::V; NV]; R],
+    k: usize,
+    a: Operand,
+    b: Operand,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for step in 0..k {
+            let from = b.at.add(step * b.k_step);
+            let mut right = [S::splat(0.0); NV];
+            for (v, right) in right.iter_mut().enumerate() {
+                *right = S::load(from.add(v * S::LANES));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let left = S::splat(*a.at.add(r * a.row + step * a.k_step));
+                for (sum, &right) in sums.iter_mut().zip(&right) {
+                    *sum = S::fma(left, right, *sum);
+                }
+            }
+        }
+    }
+}
+
+/// R rows of C, contiguous, each NV vectors: C = A · B, or C += A · B with `add`.
+///
+/// # Safety
+/// As [`accumulate`]; `c` holds R rows.
+#[inline(always)]
+unsafe fn rows<S: Simd, const R: usize, const NV: usize>(k: usize, a: Operand, b: Operand, c: *mut f32, add: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[S::splat(0.0); NV]; R];
+        if add {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::load(c.add((r * NV + v) * S::LANES));
+                }
+            }
+        }
+        accumulate::<S, R, NV>(&mut sums, k, a, b);
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                S::store(c.add((r * NV + v) * S::LANES), sum);
+            }
+        }
+    }
+}
+
+/// `count` rows of C, contiguous, each NV vectors: C = A · B, or C += A · B with `add`.
+///
+/// # Safety
+/// As [`Simd`]; the operands hold `k` steps of `count` rows and of NV vectors, `c` holds `count` rows.
+#[inline(always)]
+pub(super) unsafe fn product<S: Simd, const NV: usize>(
+    count: usize,
+    k: usize,
+    a: Operand,
+    b: Operand,
+    c: *mut f32,
+    add: bool,
+) {
+    let mut r = 0;
+    macro_rules! step {
+        ($rows:literal) => {{
+            let a = Operand { at: a.at.add(r * a.row), ..a };
+            rows::<S, $rows, NV>(k, a, b, c.add(r * NV * S::LANES), add);
+            r += $rows;
+        }};
+    }
+    // SAFETY: the caller's promise; `r` plus the rows of a step is never more than `count`.
+    unsafe {
+        if S::MANY || NV == 1 {
+            while count - r >= 12 {
+                step!(12);
+            }
+        }
+        while count - r >= 6 {
+            step!(6);
+        }
+        match count - r {
+            5 => step!(5),
+            4 => step!(4),
+            3 => step!(3),
+            2 => step!(2),
+            1 => step!(1),
+            _ => {}
+        }
+    }
+    debug_assert_eq!(r, count);
+}
