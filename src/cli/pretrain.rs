@@ -140,7 +140,7 @@ impl Screen {
              waiting {:.1} %  ETA {}",
             self.steps,
             100.0 * waiting,
-            indicatif::HumanDuration(left)
+            indicatif::FormattedDuration(left)
         )
     }
 }

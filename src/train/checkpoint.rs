@@ -21,8 +21,8 @@ use std::path::Path;
 /// The name of the checkpoint in the output folder.
 pub const FILE: &str = "checkpoint.safetensors";
 const FORMAT: &str = "mzsr-checkpoint-1";
-/// Bytes that a checkpoint may have beside its tensors.
-const MAX_HEADER: u64 = 64 << 20;
+/// The largest checkpoint that is read.
+const MAX_BYTES: u64 = 1 << 32;
 
 /// A number that comes back from JSON with all its bits, as text.
 mod bits {
@@ -129,8 +129,7 @@ impl Checkpoint {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let most = MAX_HEADER + 16 * (1 << 30);
-        if file.metadata().map_err(failed)?.len() > most {
+        if file.metadata().map_err(failed)?.len() > MAX_BYTES {
             return Err(Error::file(&path, "is far too large for a checkpoint: remove it to begin anew"));
         }
         let mut bytes = Vec::new();
@@ -190,4 +189,59 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        let text = "steps = 9\n[model]\nname = \"x\"\nscale = 2\narchitecture = \"3-2-3\"\n[data]\nphotos = [\"a\"]\n\
+                    patch = 16\nbatch = 1\n[optimiser]\nrate = 1e-3\nema = 0.99\n[output]\nfolder = \"o\"\n";
+        let recipe = Recipe::parse(text).unwrap();
+        let count = recipe.model.network().unwrap().parameter_count();
+        let values = |from: f32| (0..count).map(|i| from + i as f32 / 7.0).collect::<Vec<_>>();
+        let score = Score { step: 4, psnr: 1.0 / 3.0 };
+        let state = State {
+            step: 5,
+            recipe,
+            photos: 7,
+            best: Some(score),
+            history: vec![score, Score { step: 5, psnr: f64::MIN_POSITIVE }],
+            loss_sum: 0.1 + 0.2,
+            loss_count: 2,
+        };
+        let text = text.to_owned();
+        Checkpoint { state, text, params: values(0.0), first: values(1.0), second: values(2.0), ema: Some(values(3.0)) }
+    }
+
+    #[test]
+    fn every_bit_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Checkpoint::load(folder.path()).unwrap().is_none());
+        let saved = checkpoint();
+        saved.save(folder.path()).unwrap();
+        saved.save(folder.path()).unwrap();
+        assert_eq!(Checkpoint::load(folder.path()).unwrap(), Some(saved));
+        // Nothing is left beside it.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn damage_is_told_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        checkpoint().save(folder.path()).unwrap();
+        let path = folder.path().join(FILE);
+        let whole = std::fs::read(&path).unwrap();
+        let mut cases = vec![Vec::new(), whole[..whole.len() / 2].to_vec(), b"nonsense".to_vec(), vec![0xff; 64]];
+        let mut infinite = whole.clone();
+        let end = infinite.len();
+        infinite[end - 4..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        cases.push(infinite);
+        for bytes in cases {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Checkpoint::load(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(FILE) && error.contains("remove it") && !error.contains('\n'), "{error}");
+        }
+    }
 }

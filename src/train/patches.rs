@@ -184,3 +184,122 @@ impl Feeder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::degrade::Downsample;
+    use crate::kernel::Kernel;
+
+    fn photo(height: usize, width: usize) -> Raster<u8> {
+        let mut state = 7u64;
+        let data = (0..height * width * 3)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 56) as u8
+            })
+            .collect();
+        Raster::from_vec(height, width, 3, data)
+    }
+
+    fn recipe(more: &str) -> Recipe {
+        Recipe::parse(&format!(
+            "steps = 9\nseed = 3\n[model]\nname = \"x\"\nscale = [2, 3, 2.5]\n[data]\nphotos = [\"a\"]\npatch = 24\n\
+             batch = 6\n[optimiser]\nrate = 1e-3\n[output]\nfolder = \"o\"\n{more}"
+        ))
+        .unwrap()
+    }
+
+    /// The pair made of a patch with its margin is a cut of the pair made of the whole turned photo.
+    #[test]
+    fn a_patch_is_a_cut_of_the_whole_photo() {
+        let whole = photo(120, 132);
+        let degradations = recipe("").degradation;
+        let kernel = || Some(Kernel::gaussian(4.0, 1.0, -0.5, 15));
+        for (scale, kernel, downsample) in [
+            (2.0, None, Downsample::Bicubic),
+            (3.0, kernel(), Downsample::Bicubic),
+            (2.0, kernel(), Downsample::Direct),
+            (4.0, kernel(), Downsample::Direct),
+        ] {
+            let degradation = Degradation::new(scale, kernel, downsample).unwrap();
+            let patch = 24;
+            // The margin, and with it the cut, on a multiple of every scale here.
+            let margin = margin(scale, &degradations).next_multiple_of(12);
+            for number in 0..8 {
+                let turn = Turn::number(number);
+                let turned = turn.apply(whole.clone());
+                let low = light::<f32>(&eight_bits(&degradation.apply(&light::<f32>(&turned))));
+                let up = degrade::resize(&low, scale, turned.height, turned.width);
+                // Near a corner of the photo, and well inside.
+                for (y, x) in [(0, 12), (48, 60)] {
+                    let (input, target) = pair(&whole, (y, x), patch, margin, turn, &degradation, true);
+                    // Where the patch lies in the turned photo.
+                    let (mut ty, mut tx) = if turn.transpose { (x, y) } else { (y, x) };
+                    if turn.vertical {
+                        ty = turned.height - patch - ty;
+                    }
+                    if turn.horizontal {
+                        tx = turned.width - patch - tx;
+                    }
+                    let hr = light::<f32>(&turned).crop(ty, tx, patch, patch);
+                    assert_eq!(target, hr, "{scale} {downsample} {turn:?} {y} {x}");
+                    let cut = up.crop(ty, tx, patch, patch);
+                    let worst = input.data.iter().zip(&cut.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    // Where the arithmetic rounds a tie otherwise, one LR value moves by 1/255.
+                    let off = input.data.iter().zip(&cut.data).filter(|(a, b)| (*a - *b).abs() > 1e-5).count();
+                    assert!(worst < 2.0 / 255.0 && off * 50 < input.data.len(), "{scale} {turn:?} {worst} {off}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn batches_depend_on_seed_and_step_alone() {
+        let gaussian = "[degradation]\nkernels = \"gaussian\"\nsmall_share = 0.2\n";
+        let make = |recipe: &Recipe| Patches::new(recipe, Photos::new(vec![photo(40, 50), photo(90, 30)], &[1.0, 2.0]));
+        let recipe = recipe(gaussian);
+        let patches = Arc::new(make(&recipe));
+        let direct: Vec<Batch> = (1..=9).map(|step| patches.batch(step).unwrap()).collect();
+        assert!(direct.windows(2).all(|w| w[0].input != w[1].input));
+        assert_eq!(direct[0].input.len(), 6 * 24 * 24 * 3);
+        // In another order, through the feeder, from the middle.
+        let feeder = Feeder::start(patches, 4..=9).unwrap();
+        for wanted in &direct[3..] {
+            assert_eq!(feeder.next().unwrap(), *wanted);
+        }
+        assert!(feeder.next().is_err());
+        let other = Recipe { seed: 4, ..recipe };
+        assert_ne!(make(&other).batch(1).unwrap(), direct[0]);
+    }
+
+    #[test]
+    fn all_turns_differ_and_photos_are_seen_by_weighted_area() {
+        let image = photo(3, 4);
+        let turned: Vec<_> = (0..8).map(|i| Turn::number(i).apply(image.clone())).collect();
+        assert!((0..8).all(|i| (0..i).all(|j| turned[i] != turned[j])));
+        let photos = Photos::new(vec![photo(30, 30), photo(30, 60)], &[3.0, 1.0]);
+        let mut seen = 0;
+        for index in 0..2000 {
+            let (photo, y, x) = photos.pick(&mut generator(0, Purpose::Patch, 0, index), 24);
+            assert!(y + 24 <= photo.height && x + 24 <= photo.width);
+            seen += usize::from(photo.width == 30);
+        }
+        let share = f64::from(seen as u32) / 2000.0;
+        assert!((share - 0.6).abs() < 0.04, "{share}");
+    }
+
+    #[test]
+    fn a_feeder_that_is_not_read_ends() {
+        let patches = Arc::new(Patches::new(&recipe(""), Photos::new(vec![photo(40, 40)], &[1.0])));
+        let weak = Arc::downgrade(&patches);
+        drop(Feeder::start(patches, 1..=u64::MAX).unwrap());
+        for _ in 0..200 {
+            if weak.upgrade().is_none() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("the thread goes on");
+    }
+}

@@ -77,7 +77,8 @@ struct Trainer<'a, E: Engine<Elem = f32>> {
     tensors: Tensors<E::Tensor>,
     state: State,
     judge: Option<Judge>,
-    root: PathBuf,
+    /// For the end.
+    last_judge: Option<Judge>,
 }
 
 /// Trains as `recipe` (with its text) says. Everything is read and checked before the first step.
@@ -100,12 +101,17 @@ pub fn pretrain<E: Engine<Elem = f32>>(
     let architecture = recipe.model.network()?;
     let folder = &recipe.output.folder;
     let earlier = earlier(recipe, folder, options.resume, observe)?;
+    let first = match earlier {
+        None => first_weights(recipe, &architecture)?,
+        Some(_) => Vec::new(),
+    };
 
     let photos = Photos::read(&options.data, &recipe.data.photos, recipe.data.patch)?;
-    let judge = match &recipe.validation {
-        Some(validation) => Some(Judge::read(&options.data, &recipe.model, validation, false)?),
-        None => None,
+    let judge_on = |everything: bool| {
+        let wanted = recipe.validation.as_ref().filter(|validation| !everything || validation.final_on_all);
+        wanted.map(|validation| Judge::read(&options.data, &recipe.model, validation, everything)).transpose()
     };
+    let (judge, last_judge) = (judge_on(false)?, judge_on(true)?);
     let fingerprint = photos.fingerprint();
     observe(Event::Note(format!(
         "{} photos, {:.1} megapixels; validation on {}",
@@ -134,12 +140,11 @@ pub fn pretrain<E: Engine<Elem = f32>>(
             (State { recipe: recipe.clone(), ..state }, tensors)
         }
         None => {
-            let params = first_weights(recipe, &architecture)?;
             let tensors = Tensors {
-                params: upload(&params)?,
+                params: upload(&first)?,
                 first: engine.zeros(flat)?,
                 second: engine.zeros(flat)?,
-                ema: recipe.optimiser.ema.map(|_| upload(&params)).transpose()?,
+                ema: recipe.optimiser.ema.map(|_| upload(&first)).transpose()?,
                 grad: engine.zeros(flat)?,
             };
             let state = State {
@@ -163,7 +168,7 @@ pub fn pretrain<E: Engine<Elem = f32>>(
         tensors,
         state,
         judge,
-        root: options.data.clone(),
+        last_judge,
     };
     trainer.run(Arc::new(Patches::new(recipe, photos)), &options.stop, observe)
 }
@@ -189,7 +194,11 @@ fn earlier(
             format!("is there, after step {step}: go on from it with --resume, or name another [output] folder"),
         ));
     }
-    for key in checkpoint.state.recipe.differences(recipe) {
+    // Through JSON once, as the checkpoint's: numbers with many digits may lose the last bit there.
+    let given = serde_json::to_string(recipe)
+        .and_then(|text| serde_json::from_str::<Recipe>(&text))
+        .map_err(|error| Error::Input(format!("the recipe cannot be compared with the checkpoint's: {error}")))?;
+    for key in checkpoint.state.recipe.differences(&given) {
         // These do not change what a step does to the weights, or which of them is the best.
         let free = key.starts_with("output.") || key == "validation.every" || key == "validation.final_on_all";
         if key == "steps" {
@@ -302,11 +311,7 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         let loss = self.network.loss_and_gradient(&tensors.params, &x, &y, whole, shape.len(), &mut tensors.grad)?;
         let gradient = engine.dot(all.clone(), &tensors.grad, &tensors.grad)?.sqrt();
         if !(loss.is_finite() && gradient.is_finite()) {
-            return Err(Error::Numeric(format!(
-                "step {step}: the {} is not finite, the training diverged; the last checkpoint is kept: \
-                 begin anew with a lower [optimiser] rate, a longer warm_up, or clip",
-                if loss.is_finite() { "gradient" } else { "loss" }
-            )));
+            return Err(diverged(step, if loss.is_finite() { "gradient is" } else { "loss is" }));
         }
         if let Some(clip) = optimiser.clip.filter(|clip| gradient > *clip) {
             engine.scale(all.clone(), clip / gradient, &mut tensors.grad)?;
@@ -352,7 +357,7 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         let mut judgement = judge.judge(&self.network, self.kept(), self.state.step)?;
         let score = Score { step: self.state.step, psnr: judgement.validation };
         judgement.best = self.state.best.is_none_or(|best| score.psnr > best.psnr);
-        let weights = self.weights(&judgement)?;
+        let weights = self.weights(Some(&judgement))?;
         weights.save(&self.recipe.output.folder.join(LAST))?;
         if judgement.best {
             weights.save(&self.recipe.output.folder.join(BEST))?;
@@ -366,20 +371,12 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
 
     /// The last judgement, on everything, of the best weights.
     fn finish(&mut self, log: &mut Log, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let Some(validation) = &self.recipe.validation else {
-            let unjudged = Judgement {
-                step: self.state.step,
-                validation: 0.0,
-                cases: Vec::new(),
-                best: false,
-                last: true,
-                seconds: 0.0,
-            };
-            return self.weights(&unjudged)?.save(&self.recipe.output.folder.join(LAST));
-        };
-        let (Some(best), true) = (self.state.best, validation.final_on_all) else { return Ok(()) };
-        let judge = Judge::read(&self.root, &self.recipe.model, validation, true)?;
-        let weights = Weights::load(&self.recipe.output.folder.join(BEST))?;
+        let folder = &self.recipe.output.folder;
+        if self.judge.is_none() {
+            return self.weights(None)?.save(&folder.join(LAST));
+        }
+        let (Some(best), Some(judge)) = (self.state.best, &self.last_judge) else { return Ok(()) };
+        let weights = Weights::load(&folder.join(BEST))?;
         let params = self.network.engine().upload(Shape::flat(weights.parameters.len()), &weights.parameters)?;
         let mut judgement = judge.judge(&self.network, &params, best.step)?;
         judgement.last = true;
@@ -393,23 +390,17 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
     }
 
     /// The weights as a file of ours.
-    fn weights(&self, judgement: &Judgement) -> Result<Weights> {
+    fn weights(&self, judgement: Option<&Judgement>) -> Result<Weights> {
         let recipe = self.recipe;
         let model = &recipe.model;
         let kernels = recipe.degradation.kernels != Kernels::None;
         let mut info = Info::new(&model.name, model.scale_range(), model.downsample.into(), kernels);
         info.start = model.start.to_string();
         info.recipe = self.text.to_owned();
-        let judged = match judgement.cases.is_empty() {
-            true => "not validated".to_owned(),
-            false => format!("validation {:.3} dB", judgement.validation),
-        };
-        info.provenance = format!(
-            "mzsr {} pretrain, step {} of {}, {judged}",
-            env!("CARGO_PKG_VERSION"),
-            judgement.step,
-            recipe.steps
-        );
+        let judged = judgement
+            .map_or("not validated".to_owned(), |judgement| format!("validation {:.3} dB", judgement.validation));
+        let (version, step) = (env!("CARGO_PKG_VERSION"), self.state.step);
+        info.provenance = format!("mzsr {version} pretrain, step {step} of {}, {judged}", recipe.steps);
         let parameters = self.network.engine().download(self.kept())?;
         Ok(Weights { architecture: self.architecture.clone(), parameters, info })
     }
@@ -426,8 +417,20 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
             second: engine.download(second)?,
             ema: ema.as_ref().map(|ema| engine.download(ema)).transpose()?,
         };
+        let Checkpoint { params, first, second, .. } = &checkpoint;
+        if ![params, first, second].into_iter().flatten().all(|v| v.is_finite()) {
+            return Err(diverged(self.state.step, "weights are"));
+        }
         checkpoint.save(&self.recipe.output.folder)
     }
+}
+
+/// The error for what is no longer finite.
+fn diverged(step: u64, what: &str) -> Error {
+    Error::Numeric(format!(
+        "step {step}: the {what} not finite, the training diverged; the last checkpoint is kept: begin anew with a \
+         lower [optimiser] rate, a longer warm_up, or clip"
+    ))
 }
 
 /// How fast it goes.

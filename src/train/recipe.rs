@@ -722,3 +722,182 @@ impl Validation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "\
+steps = 100
+
+[model]
+name = \"x\"
+scale = 2
+
+[data]
+photos = [\"a\", { folder = \"b\", weight = 2 }]
+patch = 48
+batch = 8
+
+[optimiser]
+rate = 1e-3
+
+[validation]
+photos = [\"v\"]
+every = 10
+
+[output]
+folder = \"o\"
+";
+
+    /// `BASE` with `from` replaced by `to`.
+    fn with(from: &str, to: &str) -> String {
+        assert!(BASE.contains(from), "{from}");
+        BASE.replace(from, to)
+    }
+
+    #[test]
+    fn a_recipe_and_its_defaults() {
+        let recipe = Recipe::parse(BASE).unwrap();
+        assert_eq!(recipe.model.scale, [2.0]);
+        assert_eq!(recipe.data.photos[1], Folder { folder: "b".into(), weight: 2.0, shrink: 1.0 });
+        assert_eq!(recipe.optimiser.betas, [0.9, 0.999]);
+        assert_eq!(recipe.degradation.kernels, Kernels::None);
+        assert_eq!(recipe.model.network().unwrap(), Architecture::mzsr());
+        let several = Recipe::parse(&with("scale = 2", "scale = [1.5, 2, 4]")).unwrap();
+        assert_eq!(several.model.scale_range(), [1.5, 4.0]);
+    }
+
+    #[test]
+    fn the_shipped_recipes_are_good() {
+        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes")).unwrap() {
+            Recipe::read(&entry.unwrap().path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_types_name_key_and_line() {
+        for (from, to, wanted) in [
+            ("rate = 1e-3", "rat = 1e-3", ["line 13", "`rat`"]),
+            ("batch = 8", "batch = 8\nbtach = 9", ["line 11", "`btach`"]),
+            ("batch = 8", "batch = -8", ["line 10", "-8"]),
+            ("steps = 100", "steps = \"many\"", ["line 1:", "many"]),
+            ("weight = 2", "wieght = 2", ["line 8", "`wieght`"]),
+            ("scale = 2", "scale = \"two\"", ["line 5", "a number"]),
+            ("name = \"x\"", "name = \"x", ["line 4", ""]),
+            ("rate = 1e-3", "rate = 1e-3\nschedule = \"cosinus\"", ["line 14", "cosinus"]),
+            ("[output]\nfolder = \"o\"\n", "", ["line ", "output"]),
+        ] {
+            let error = Recipe::parse(&with(from, to)).unwrap_err().to_string();
+            assert!(wanted.iter().all(|w| error.contains(w)) && !error.contains('\n'), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn impossible_values_name_the_key() {
+        let gaussian = |more: &str| format!("{BASE}\n[degradation]\nkernels = \"gaussian\"\n{more}");
+        for (text, wanted) in [
+            (with("steps = 100", "steps = 0"), "steps"),
+            (with("scale = 2", "scale = 5"), "scale"),
+            (with("scale = 2", "scale = nan"), "scale"),
+            (with("scale = 2", "scale = []"), "scale"),
+            (with("scale = 2", "scale = 2\ndownsample = \"direct\""), "downsample"),
+            (with("scale = 2", "scale = 2\nstart = \"least-squares\""), "start"),
+            (with("scale = 2", "scale = 2\narchitecture = \"3-64-4\""), "architecture"),
+            (with("scale = 2", "scale = 2\narchitecture = \"1-64-1\""), "architecture"),
+            (with("name = \"x\"", "name = \"a/b\""), "name"),
+            (with("[\"a\", { folder = \"b\", weight = 2 }]", "[]"), "photos"),
+            (with("weight = 2", "weight = 0"), "weight"),
+            (with("weight = 2", "shrink = 0.5"), "shrink"),
+            (with("patch = 48", "patch = 4"), "patch"),
+            (with("patch = 48", "patch = 5000"), "patch"),
+            (with("batch = 8", "batch = 0"), "batch"),
+            (with("batch = 8", "batch = 99999999999"), "batch"),
+            (with("rate = 1e-3", "rate = 0"), "rate"),
+            (with("rate = 1e-3", "rate = inf"), "rate"),
+            (with("rate = 1e-3", "rate = 1e-3\nfinal_rate = 1"), "final_rate"),
+            (with("rate = 1e-3", "rate = 1e-3\nwarm_up = 100"), "warm_up"),
+            (with("rate = 1e-3", "rate = 1e-3\nschedule = \"steps\""), "drops"),
+            (with("rate = 1e-3", "rate = 1e-3\ndrops = [5]"), "drops"),
+            (with("rate = 1e-3", "rate = 1e-3\nschedule = \"steps\"\ndrops = [5, 3]"), "drops"),
+            (with("rate = 1e-3", "rate = 1e-3\nfall = 0"), "fall"),
+            (with("rate = 1e-3", "rate = 1e-3\nbetas = [0.9, 1]"), "betas"),
+            (with("rate = 1e-3", "rate = 1e-3\nepsilon = 0"), "epsilon"),
+            (with("rate = 1e-3", "rate = 1e-3\nclip = 0"), "clip"),
+            (with("rate = 1e-3", "rate = 1e-3\nema = 1"), "ema"),
+            (with("every = 10", "every = 0"), "every"),
+            (with("every = 10", "every = 10\ncrop = 8"), "crop"),
+            (with("every = 10", "every = 10\nlimit = 0"), "limit"),
+            (with("every = 10", "every = 10\nscales = [3]"), "scales"),
+            (with("every = 10", "every = 10\nkernels = []"), "kernels"),
+            (with("folder = \"o\"", "folder = \"\""), "folder"),
+            (with("folder = \"o\"", "folder = \"o\"\ncheckpoint_every = 0"), "checkpoint_every"),
+            (format!("{BASE}\n[degradation]\nsize = 21\n"), "kernels"),
+            (gaussian("size = 14\n"), "size"),
+            (gaussian("lambda1 = [0, 5]\n"), "lambda1"),
+            (gaussian("lambda1 = [5, 1]\n"), "lambda1"),
+            (gaussian("lambda2_from = 2\n"), "lambda2_from"),
+            (gaussian("small_share = 2\n"), "small_share"),
+        ] {
+            let error = Recipe::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(wanted) && !error.contains('\n'), "{wanted}: {error}");
+        }
+        Recipe::parse(&gaussian("small_share = 0.2\n")).unwrap();
+    }
+
+    #[test]
+    fn schedules() {
+        let mut optimiser = Recipe::parse(BASE).unwrap().optimiser;
+        (optimiser.warm_up, optimiser.final_rate) = (10, 1e-5);
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+        near(optimiser.rate_at(5, 110), 5e-4);
+        near(optimiser.rate_at(10, 110), 1e-3);
+        near(optimiser.rate_at(60, 110), (1e-3 + 1e-5) / 2.0);
+        near(optimiser.rate_at(110, 110), 1e-5);
+        optimiser.schedule = Schedule::Trapezoid;
+        optimiser.fall = 0.5;
+        near(optimiser.rate_at(50, 100), 1e-3);
+        near(optimiser.rate_at(75, 100), (1e-3 + 1e-5) / 2.0);
+        near(optimiser.rate_at(100, 100), 1e-5);
+        // More steps change nothing before the fall.
+        assert_eq!(optimiser.rate_at(40, 100), optimiser.rate_at(40, 200));
+        optimiser.schedule = Schedule::Steps;
+        optimiser.drops = vec![20, 30];
+        near(optimiser.rate_at(20, 100), 1e-3);
+        near(optimiser.rate_at(21, 100), 5e-4);
+        near(optimiser.rate_at(31, 100), 2.5e-4);
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let recipe = Recipe::parse(BASE).unwrap();
+        assert!(recipe.differences(&recipe).is_empty());
+        let other = Recipe::parse(&with("rate = 1e-3", "rate = 2e-3\nema = 0.9")).unwrap();
+        assert_eq!(recipe.differences(&other), ["optimiser.ema", "optimiser.rate"]);
+        let none = Recipe { validation: None, ..recipe.clone() };
+        assert_eq!(recipe.differences(&none), ["validation"]);
+    }
+
+    #[test]
+    fn kernels_follow_the_distribution() {
+        let mut recipe = Recipe::parse(&format!("{BASE}\n[degradation]\nkernels = \"gaussian\"\n")).unwrap();
+        let mut random = super::super::random::generator(1, super::super::random::Purpose::Patch, 0, 0);
+        for small in [false, true] {
+            recipe.degradation.small_share = f64::from(u8::from(small));
+            let mut sums = [0.0; 3];
+            for _ in 0..300 {
+                let mut drawn = || super::super::random::uniform(&mut random);
+                let kernel = recipe.degradation.draw(2.0, &mut drawn).unwrap();
+                let m = kernel.moments();
+                let mean = (m.xx + m.yy) / 2.0;
+                assert!(if small { mean < 1.05 } else { (0.95..5.05).contains(&mean) }, "{mean}");
+                sums[0] += mean / 300.0;
+                sums[1] += (m.xx - m.yy) / 300.0;
+                sums[2] += m.xy / 300.0;
+            }
+            // E λ1 = 3, E λ2 = 2; no direction is preferred.
+            let wanted = if small { 0.6 } else { 2.5 };
+            assert!((sums[0] - wanted).abs() < 0.2 && sums[1].abs() < 0.25 && sums[2].abs() < 0.15, "{sums:?}");
+        }
+    }
+}
