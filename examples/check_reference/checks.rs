@@ -1,7 +1,7 @@
 //! The checks, shared by the example and by the tests.
 
 use mzsr::adapt::{Plan, Rates, Restorer};
-use mzsr::degrade::{Degradation, Downsample, resize};
+use mzsr::degrade::{Degradation, Downsample, LeastSquares, resize};
 use mzsr::engine::cpu::{CpuEngine, Level};
 use mzsr::engine::plain::PlainEngine;
 use mzsr::engine::{Engine, Shape, Window};
@@ -177,9 +177,12 @@ pub fn check(path: &Path, say: &mut dyn FnMut(&str)) -> Result<usize> {
     let done = match file.layout.as_str() {
         "mzsr-golden-kernels-1" => kernels(&file, &mut tally),
         "mzsr-golden-resample-1" => resample(&file, &mut tally),
+        "mzsr-golden-least-squares-1" => least_squares(&file, &mut tally),
         "mzsr-golden-network-1" => each_engine(&file, &mut tally, network::<PlainEngine<f64>>, network, network),
         "mzsr-golden-adapt-1" => each_engine(&file, &mut tally, adapt::<PlainEngine<f64>>, adapt, adapt),
-        other => Err(Error::input(format!("layout `{other}` is not known (kernels, resample, network, adapt are)"))),
+        other => Err(Error::input(format!(
+            "layout `{other}` is not known (kernels, resample, least-squares, network, adapt are)"
+        ))),
     };
     done.map_err(|error| Error::file(path, error.to_string()))?;
     Ok(tally.failed)
@@ -223,6 +226,32 @@ fn resample(file: &File, tally: &mut Tally<'_>) -> Result<()> {
         };
         tally.line(&format!("{name} {what}, f64"), largest(&wide, want), 1e-6);
         tally.line(&format!("{name} {what}, f32"), largest(&narrow, want), 1e-6);
+    }
+    Ok(())
+}
+
+fn least_squares(file: &File, tally: &mut Tally<'_>) -> Result<()> {
+    for (case, settings) in file.cases()? {
+        let low = file.raster(&format!("{case}.lr"))?;
+        let kernel = file.kernel(&format!("{case}.kernel"))?;
+        let degradation =
+            Degradation::new(number(settings, "scale")?, Some(kernel), text(settings, "downsample")?.parse()?)?;
+        let (height, width) = (number(settings, "height")? as usize, number(settings, "width")? as usize);
+        let solver = LeastSquares { lambda: number(settings, "lambda")?, steps: number(settings, "steps")? as usize };
+        let want = |name: &str| file.get(&format!("{case}.{name}"));
+        let start = degradation.aligned_window(&low, 0..height, 0..width);
+        let mut residual = degradation.apply(&start);
+        if (residual.height, residual.width) != (low.height, low.width) {
+            return Err(Error::input(format!("case {case}: lr does not have the size that D gives")));
+        }
+        residual.data.iter_mut().zip(&low.data).for_each(|(d, y)| *d = y - *d);
+        let adjoint = degradation.adjoint(&residual, height, width);
+        let solution = solver.upscale(&degradation, &low, height, width);
+        for (name, made) in [("start", start), ("residual", residual), ("adjoint", adjoint), ("solution", solution)] {
+            tally.line(&format!("{case} {name}, f64"), largest(&made.data, &want(name)?.data), 1e-9);
+        }
+        let narrow = solver.upscale(&degradation, &low.map(|v| v as f32), height, width);
+        tally.line(&format!("{case} solution, f32"), largest(&narrow.data, &want("solution")?.data), 1e-4);
     }
     Ok(())
 }

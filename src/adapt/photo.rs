@@ -3,7 +3,7 @@
 use super::plan::Job;
 use super::restore::{Report, Restorer, back_project};
 use super::{Event, Rates};
-use crate::degrade::{Degradation, high_size, resize_window};
+use crate::degrade::{Degradation, LeastSquares, high_size, resize_window};
 use crate::engine::Engine;
 use crate::image::Photo;
 use crate::network::Network;
@@ -20,6 +20,8 @@ pub enum Method<'a> {
     Bicubic,
     /// Cubic, on the grid that the degradation samples.
     Aligned,
+    /// What explains the photo best and stays near [`Method::Aligned`]; no network.
+    LeastSquares(LeastSquares),
 }
 
 /// How the network adapts.
@@ -55,9 +57,10 @@ impl Request<'_> {
     fn job(&self, photo: &Photo) -> Job {
         let scale = self.degradation.scale();
         let high = high_size(photo.height(), scale) as u64 * high_size(photo.width(), scale) as u64;
-        let (updates, ensemble) = match self.method {
-            Method::Mzsr(adaptation) => (adaptation.updates, adaptation.ensemble),
-            Method::Bicubic | Method::Aligned => (0, false),
+        let (updates, ensemble, solves) = match self.method {
+            Method::Mzsr(adaptation) => (adaptation.updates, adaptation.ensemble, false),
+            Method::Bicubic | Method::Aligned => (0, false, false),
+            Method::LeastSquares(_) => (0, false, true),
         };
         Job {
             low: photo.height() as u64 * photo.width() as u64,
@@ -65,6 +68,7 @@ impl Request<'_> {
             pixel_bytes: photo.kind().pixel_bytes() as u64,
             adapts: updates > 0,
             holds_result: ensemble || self.back_project > 0,
+            solves,
         }
     }
 }
@@ -95,7 +99,7 @@ pub fn upscale<E: Engine<Elem = f32>>(
     let alpha: Option<Raster<f32>> = photo.alpha();
     let cubic = |low: &Raster<f32>, rows: Range<usize>| match request.method {
         Method::Bicubic => resize_window(low, scale, rows, 0..width),
-        Method::Aligned | Method::Mzsr(_) => degradation.aligned_window(low, rows, 0..width),
+        _ => degradation.aligned_window(low, rows, 0..width),
     };
     let mut result = Photo::like(photo, height, width);
     let mut put = |y: usize, band: Raster<f32>| {
@@ -119,6 +123,15 @@ pub fn upscale<E: Engine<Elem = f32>>(
                 back_project: request.back_project,
             }
             .restore(&colours, events, &mut put)?
+        }
+        Method::LeastSquares(least_squares) => {
+            let mut whole = least_squares.upscale(degradation, &colours, height, width);
+            for _ in 0..request.back_project {
+                back_project(&mut whole, &colours, degradation);
+            }
+            put(0, whole)?;
+            events(Event::Progress(1.0));
+            Report::default()
         }
         Method::Bicubic | Method::Aligned if request.back_project > 0 => {
             let mut whole = cubic(&colours, 0..height);

@@ -43,6 +43,8 @@ pub struct Job {
     pub adapts: bool,
     /// Whether the whole result is held in f32 (ensemble, back-projection).
     pub holds_result: bool,
+    /// Whether a least-squares problem over the whole result is solved.
+    pub solves: bool,
 }
 
 impl Job {
@@ -50,7 +52,11 @@ impl Job {
     /// encoded result, the photo and its son in f32.
     fn held(&self) -> u64 {
         let photo = self.low * (self.pixel_bytes + 12 + if self.adapts { 36 } else { 0 });
-        let result = self.high * (self.pixel_bytes + self.pixel_bytes / 2 + if self.holds_result { 40 } else { 0 });
+        let result = self.high
+            * (self.pixel_bytes
+                + self.pixel_bytes / 2
+                + if self.holds_result { 40 } else { 0 }
+                + if self.solves { 84 } else { 0 });
         FIXED_BYTES + photo + result
     }
 
@@ -93,7 +99,8 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const JOB: Job = Job { low: 12_000_000, high: 48_000_000, pixel_bytes: 3, adapts: true, holds_result: false };
+    const JOB: Job =
+        Job { low: 12_000_000, high: 48_000_000, pixel_bytes: 3, adapts: true, holds_result: false, solves: false };
 
     #[test]
     fn twelve_megapixels_fit_two_gibibytes() {

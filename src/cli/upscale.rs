@@ -5,7 +5,7 @@ use super::options::{Blur, DegradationArgs, TalkArgs, set_threads, warn};
 use super::progress::Progress;
 use crate::adapt::photo::{Adaptation, Method, Request, upscale};
 use crate::adapt::{Event, Rates, Report};
-use crate::degrade::Degradation;
+use crate::degrade::{Degradation, LeastSquares};
 use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
 use crate::image::{Photo, WriteOptions, paths};
@@ -33,6 +33,8 @@ enum MethodFlag {
     Bicubic,
     /// Cubic, on the grid that the degradation sampled
     Aligned,
+    /// What explains the photo best and stays near the aligned cubic: no network
+    LeastSquares,
 }
 
 /// `mzsr upscale`
@@ -142,6 +144,7 @@ impl Setup {
                 format!("weights {}, {updates} update{}", weights.info.name, if *updates == 1 { "" } else { "s" })
             }
             (None, MethodFlag::Aligned) => "aligned cubic, nothing adapted".to_owned(),
+            (None, MethodFlag::LeastSquares) => "least squares, nothing adapted".to_owned(),
             (None, _) => "bicubic, nothing adapted".to_owned(),
         };
         format!("×{}: {}; {how}", args.scale, self.blur.description)
@@ -183,6 +186,7 @@ fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair) -> Re
             ensemble: args.ensemble,
         }),
         None if args.method == MethodFlag::Aligned => Method::Aligned,
+        None if args.method == MethodFlag::LeastSquares => Method::LeastSquares(LeastSquares::default()),
         None => Method::Bicubic,
     };
     let request = Request {

@@ -4,10 +4,12 @@
 //! those of MATLAB's `imresize` unless a name says `aligned`.
 
 mod blur;
+mod least_squares;
 mod photo;
 mod taps;
 
 pub use blur::{blur, blur_at};
+pub use least_squares::LeastSquares;
 pub use photo::{Noise, degrade_photo};
 pub use taps::Taps;
 

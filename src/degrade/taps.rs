@@ -72,6 +72,23 @@ impl Taps {
         map
     }
 
+    /// The adjoint: from these outputs back to `size` inputs.
+    pub fn transposed(&self, size: usize) -> Self {
+        let mut back = vec![Vec::new(); size];
+        for i in 0..self.len() {
+            self.of(i).for_each(|(j, w)| back[j].push((i, w)));
+        }
+        let mut map = Taps { spans: Vec::with_capacity(size), index: Vec::new(), weight: Vec::new() };
+        for taps in back {
+            map.spans.push((map.index.len(), taps.len()));
+            for (i, w) in taps {
+                map.index.push(i);
+                map.weight.push(w);
+            }
+        }
+        map
+    }
+
     /// The number of outputs.
     pub fn len(&self) -> usize {
         self.spans.len()
