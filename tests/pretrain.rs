@@ -214,7 +214,7 @@ fn bad_recipes_and_photos_are_refused_in_one_line_before_anything_is_written() {
     refused(&good, &["--steps", "2"], &["warm_up"]);
     refused(&good, &["--threads", "0"], &["--threads"]);
     std::fs::create_dir(place.path("empty")).unwrap();
-    refused(&good.replace("\"train\"", "\"train\", \"empty\""), &[], &["empty", "no photo"]);
+    refused(&good.replace("\"train\"", "\"train\", \"empty\""), &[], &["empty", "no PNG"]);
     std::fs::write(place.path("valid/broken.jpg"), b"\xff\xd8\xff\xe0 not a photo").unwrap();
     refused(&good, &[], &["broken.jpg"]);
     std::fs::rename(place.path("valid/broken.jpg"), place.path("train/broken.jpg")).unwrap();

@@ -4,7 +4,7 @@ use crate::{Raster, Real};
 
 /// A flip or rotation: transposed first if so, then mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     pub transpose: bool,
     pub vertical: bool,
     pub horizontal: bool,
@@ -17,7 +17,7 @@ impl Turn {
     }
 
     /// The turned picture.
-    pub fn apply<T: Real>(self, image: &Raster<T>) -> Raster<T> {
+    pub fn apply<T: Copy + Default>(self, image: &Raster<T>) -> Raster<T> {
         let image = if self.transpose { image.transpose() } else { image.clone() };
         let image = if self.vertical { image.flip_vertical() } else { image };
         if self.horizontal { image.flip_horizontal() } else { image }

@@ -5,7 +5,7 @@
 //! target. Photos of any size work in tiles: [`plan`] says how large they may be.
 
 mod descent;
-mod geometry;
+pub(crate) mod geometry;
 pub mod photo;
 pub mod plan;
 mod restore;

@@ -73,7 +73,10 @@ pub fn pair(inputs: &[PathBuf], output: &Path) -> Result<Vec<Pair>> {
 }
 
 /// The images of a folder, sorted by name; hidden files are left out.
-fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// A folder that cannot be read, or that holds none.
+pub fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let path = entry.map_err(|e| Error::io(folder, e))?.path();

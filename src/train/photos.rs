@@ -4,38 +4,17 @@ use super::random::{below, uniform};
 use super::recipe::Folder;
 use crate::degrade;
 use crate::image::Photo;
-use crate::image::paths::is_image;
+use crate::image::paths::images_in;
 use crate::{Error, Raster, Result};
 use rand_pcg::Pcg64;
 use rayon::prelude::*;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Photos, and how likely each is seen.
 pub struct Photos {
     photos: Vec<Raster<u8>>,
     /// Σ weight × pixels up to and with each photo.
     cumulative: Vec<f64>,
-}
-
-/// The images in a folder, by name.
-///
-/// # Errors
-/// A folder that cannot be read or holds no image.
-pub fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |error| Error::io(folder, error);
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && is_image(&path) && path.is_file() {
-            files.push(path);
-        }
-    }
-    if files.is_empty() {
-        return Err(Error::file(folder, "holds no photo (PNG, JPEG, WebP, TIFF, BMP): name another folder"));
-    }
-    files.sort();
-    Ok(files)
 }
 
 /// The 8-bit RGB pixels of a file.

@@ -6,6 +6,7 @@ use super::recipe::{Dropping, Model, Validation};
 use crate::adapt::{Plan, Rates, Restorer};
 use crate::degrade::Degradation;
 use crate::engine::Engine;
+use crate::image::paths::images_in;
 use crate::kernel::KernelSpec;
 use crate::network::Network;
 use crate::score::{Preset, cropped, score};
@@ -34,7 +35,7 @@ impl Judge {
     pub fn read(root: &Path, model: &Model, validation: &Validation, everything: bool) -> Result<Self> {
         let mut files = Vec::new();
         for folder in &validation.photos {
-            files.extend(photos::images_in(&root.join(folder))?);
+            files.extend(images_in(&root.join(folder))?);
         }
         let limit = validation.limit.filter(|_| !everything).unwrap_or(files.len()).min(files.len());
         let crop = validation.crop.filter(|_| !everything);
