@@ -1,8 +1,8 @@
 //! The small matrix product that everything rests on.
 //!
 //! C += A · B, a few rows and one or two vectors wide at a time, the sums in registers. Each sum
-//! runs over k in order with one fused multiply-add a step, whatever the number of rows: a result
-//! does not depend on the block in which it was computed.
+//! takes its steps in the same order with one fused multiply-add each, whatever the number of
+//! rows: a result does not depend on the block in which it was computed.
 
 use super::simd::Simd;
 
@@ -28,7 +28,26 @@ pub(super) unsafe fn accumulate<S: Simd, const R: usize, const NV: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        for step in 0..k {
+        // With one vector there are too few sums to hide the time that an addition takes: the odd
+        // steps have sums of their own.
+        let mut odd = [S::splat(0.0); R];
+        let pairs = if NV == 1 { k / 2 } else { 0 };
+        for pair in 0..pairs {
+            let (even_at, odd_at) = (2 * pair, 2 * pair + 1);
+            let (even_right, odd_right) = (S::load(b.at.add(even_at * b.k_step)), S::load(b.at.add(odd_at * b.k_step)));
+            for r in 0..R {
+                let left = S::splat(*a.at.add(r * a.row + even_at * a.k_step));
+                sums[r][0] = S::fma(left, even_right, sums[r][0]);
+                let left = S::splat(*a.at.add(r * a.row + odd_at * a.k_step));
+                odd[r] = S::fma(left, odd_right, odd[r]);
+            }
+        }
+        if NV == 1 {
+            for (sums, &odd) in sums.iter_mut().zip(&odd) {
+                sums[0] = S::add(sums[0], odd);
+            }
+        }
+        for step in 2 * pairs..k {
             let from = b.at.add(step * b.k_step);
             let mut right = [S::splat(0.0); NV];
             for (v, right) in right.iter_mut().enumerate() {
@@ -72,7 +91,7 @@ unsafe fn rows<S: Simd, const R: usize, const NV: usize>(k: usize, a: Operand, b
 /// How many blocks of rows [`product`] goes through for `count` rows.
 #[inline(always)]
 pub(super) fn steps<S: Simd, const NV: usize>(count: usize) -> usize {
-    if S::MANY || NV == 1 { count / 12 + (count % 12).div_ceil(6) } else { count.div_ceil(6) }
+    if S::MANY { count / 12 + (count % 12).div_ceil(6) } else { count.div_ceil(6) }
 }
 
 /// `count` rows of C, contiguous, each NV vectors: C = A · B, or C += A · B with `add`. Calls
@@ -101,7 +120,7 @@ pub(super) unsafe fn product<S: Simd, const NV: usize>(
     }
     // SAFETY: the caller's promise; `r` plus the rows of a step is never more than `count`.
     unsafe {
-        if S::MANY || NV == 1 {
+        if S::MANY {
             while count - r >= 12 {
                 step!(12);
             }

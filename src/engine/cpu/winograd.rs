@@ -13,7 +13,7 @@
 
 #![allow(clippy::needless_range_loop)] // Small matrices read best by their two indices.
 
-use super::ahead::{Ahead, Pixels};
+use super::ahead::{Ahead, Pixels, Stream};
 use super::gemm::{self, Operand};
 use super::post::Post;
 use super::simd::{Kernel, Simd};
@@ -667,8 +667,15 @@ impl Kernel for SumTiles<'_> {
                     };
                     let calls = POINTS * channels.panels() * gemm::steps::<S, 2>(channels.input);
                     let mut ahead = Ahead::new(self.grid, [input, output], calls);
-                    let mut between = || ahead.step::<S>();
+                    let steps = channels.panels() * gemm::steps::<S, 2>(channels.input);
                     for point in 0..POINTS {
+                        let mut left_ahead = Stream::new(v.add((point + 1) * v_stride), count * padded, steps);
+                        let mut right_ahead = Stream::new(d.add((point + 1) * d_stride), count * padded_output, steps);
+                        let mut between = || {
+                            ahead.step::<S>();
+                            left_ahead.step::<S>();
+                            right_ahead.step::<S>();
+                        };
                         for panel in 0..channels.panels() {
                             let left = Operand { at: v.add(point * v_stride), row: 1, k_step: padded };
                             let at = d.add(point * d_stride + panel * channels.panel() * block);
