@@ -40,7 +40,9 @@ fn restore(photo: &str, result: &str, weights: Option<&str>) -> Result<()> {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.as_slice() {
-        [photo, result, weights @ ..] if weights.len() < 2 => restore(photo, result, weights.first().map(String::as_str)),
+        [photo, result, weights @ ..] if weights.len() < 2 => {
+            restore(photo, result, weights.first().map(String::as_str))
+        }
         _ => Err(mzsr::Error::input("usage: restore PHOTO RESULT [WEIGHTS]")),
     };
     if let Err(error) = done {

@@ -119,7 +119,9 @@ fn a_damaged_file_is_an_error() {
         refused(name, &|bytes| bytes[8] = b'?');
         assert!(refused(name, &replaced("mzsr-golden-", "mzsr-olden--")).contains("is not known"));
     }
-    assert!(refused("kernels.safetensors", &replaced("\"kernel.2\":", "\"kernel.9\":")).contains("kernel.2 is missing"));
+    assert!(
+        refused("kernels.safetensors", &replaced("\"kernel.2\":", "\"kernel.9\":")).contains("kernel.2 is missing")
+    );
     refused("network.safetensors", &replaced("\"relu.grad.conv1.bias\"", "\"relu.grad.conv9.bias\""));
     refused("network.safetensors", &replaced("[4, 3, 3, 3]", "[3, 4, 3, 3]"));
     refused("network.safetensors", &replaced("\\\"rates\\\"", "\\\"ratez\\\""));

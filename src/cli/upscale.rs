@@ -17,8 +17,8 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   mzsr upscale photo.jpg -o larger.png
-  mzsr upscale photo.png -o larger.png --kernel gaussian:2.0 -v     a known blur of variance 2 px²
-  mzsr upscale photo.png -o larger.png --kernel kernel.mat --kernel-convention convolve --phase centre
+  mzsr upscale photo.png -o larger.png --kernel gaussian:2.0 -v    a known blur
+  mzsr upscale photo.png -o larger.png --kernel kernel.mat --phase centre
   mzsr upscale scans/ -o larger/ -s 3
   cat photo.png | mzsr upscale - -o - > larger.png
 
@@ -106,7 +106,10 @@ impl Args {
             return Err(Error::input(format!("--memory {}: a positive number of GiB is needed", self.memory)));
         }
         if self.adapt_pixels < LEAST_PIXELS {
-            let text = format!("--adapt-pixels {}: at least {LEAST_PIXELS} are needed; -n 0 adapts nothing", self.adapt_pixels);
+            let text = format!(
+                "--adapt-pixels {}: at least {LEAST_PIXELS} are needed; -n 0 adapts nothing",
+                self.adapt_pixels
+            );
             return Err(Error::input(text));
         }
         let given = [
@@ -115,7 +118,9 @@ impl Args {
             ("--rates", self.rates.is_some()),
             ("--ensemble", self.ensemble),
         ];
-        if self.method != MethodFlag::Mzsr && let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+        if self.method != MethodFlag::Mzsr
+            && let Some((flag, _)) = given.into_iter().find(|(_, given)| *given)
+        {
             return Err(Error::input(format!("{flag} is for --method mzsr: leave it out, or leave out --method")));
         }
         let blur = self.blur.blur(self.scale)?;

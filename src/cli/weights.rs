@@ -13,11 +13,11 @@ const EXAMPLES: &str = "\
 Examples:
   mzsr weights list
   mzsr weights show bicubic-x2.safetensors
-  mzsr weights convert Pretrained.index start.safetensors --scale 2 --downsample bicubic --kernels false
-  mzsr weights convert theirs.safetensors ours.safetensors --scale 2..4 --downsample direct --updates 5
+  mzsr weights convert Pretrained.index x2.safetensors --scale 2 --downsample bicubic
+  mzsr weights convert in.safetensors out.safetensors --scale 2..4 --downsample direct
 
-IN is a file of ours, safetensors from PyTorch (numbered pairs of weight and bias) or a TensorFlow
-checkpoint (its prefix, .index or .data file).";
+IN is a file of ours, safetensors from PyTorch (numbered pairs of weight and
+bias) or a TensorFlow checkpoint (its prefix, .index or .data file).";
 
 /// `mzsr weights`
 #[derive(clap::Args)]
