@@ -220,6 +220,7 @@ fn what_is_wrong_is_one_line_and_nothing_is_lost() {
     room.refused("kernel make gaussian:2 -o none/k.mat", "none/k.mat: its folder does not exist");
     room.refused("weights convert w.safetensors none/w.safetensors", "its folder does not exist");
     room.refused("weights show in.png", "in.png");
+    room.refused("pretrain in.png", "a recipe is TOML");
     room.refused("score in.png missing.png", "missing.png");
     let large = room.run("upscale in.png -o out.png --weights w.safetensors --kernel gaussian:2,size=31");
     assert!(large.status == 1 && large.said.contains("larger than the image"), "{}", large.said);
@@ -350,7 +351,7 @@ fn kernels_are_made_shown_and_used_alike() {
 fn weights_are_listed_shown_and_converted() {
     let room = Room::new();
     room.done("weights list");
-    let trained = "--scale 2..4 --downsample direct --kernels true --updates 5 --name five";
+    let trained = "--scale 2..4 --downsample direct --updates 5 --name five";
     room.done(&format!("weights convert w.safetensors v.safetensors {trained}"));
     let shown = String::from_utf8(room.done("weights show v.safetensors").out).unwrap();
     for what in ["five", "3-8-8-3", "×2 to ×4, direct downsampling", "updates      5"] {

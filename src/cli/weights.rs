@@ -177,12 +177,13 @@ impl Convert {
                 return Err(Error::input(text));
             };
             info.recorded = true;
-            info.kernels = downsample == Downsample::Direct;
+            info.kernels = false;
             info.rates = published_rates(scale, downsample);
         }
         info.scale = self.scale.unwrap_or(info.scale);
         info.downsample = downsample.unwrap_or(info.downsample);
-        info.kernels = self.kernels.unwrap_or(info.kernels);
+        // There is no direct downsampling without blur.
+        info.kernels = self.kernels.unwrap_or(info.kernels || info.downsample == Downsample::Direct);
         info.updates = self.updates.or(info.updates);
         if let Some(Rates(rates)) = &self.rates {
             info.rates = rates.clone();
