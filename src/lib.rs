@@ -20,6 +20,7 @@ pub mod raster;
 pub mod real;
 pub mod score;
 pub mod train;
+mod whole;
 
 pub use error::{Error, Result};
 pub use raster::Raster;

@@ -102,9 +102,10 @@ fn outputs_that_cannot_be_are_refused_before_work() {
     fs::create_dir(folder.path().join("f.png")).unwrap();
     assert!(refused("f.png").contains("is a folder"));
     Photo::check_output(Path::new("-")).unwrap();
-    Photo::check_size(Path::new("a.png"), 20_000, 70_000).unwrap();
-    assert!(Photo::check_size(Path::new("a.jpg"), 20_000, 70_000).is_err());
-    assert!(Photo::check_size(Path::new("a.webp"), 20_000, 1).is_err());
+    Photo::check_size(Path::new("a.png"), Format::WebP, 20_000, 70_000).unwrap();
+    assert!(Photo::check_size(Path::new("a.jpg"), Format::Png, 20_000, 70_000).is_err());
+    assert!(Photo::check_size(Path::new("a.webp"), Format::Png, 20_000, 1).is_err());
+    assert!(Photo::check_size(Path::new("-"), Format::WebP, 20_000, 1).is_err());
     let wide = Photo::new(PixelKind::new(true, false, false), Format::Png, 1, 70_000);
     let message = wide.write(&folder.path().join("a.jpg"), &WriteOptions::default()).unwrap_err().to_string();
     assert!(message.contains("65535"), "{message}");

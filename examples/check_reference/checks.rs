@@ -364,7 +364,10 @@ fn network<E: Engine>(engine: &E, file: &File, tally: &mut Tally<'_>) -> Result<
             tally.line(&say(&format!("{name} loss")), relative(&[made.loss], &loss_of(&format!("{name}.loss"))?), near);
             tally.line(&say(name), relative(&engine.download(&made.gradient)?, &vector(name)?), meta_bound);
         }
-        if let Ok(([updates, columns], table)) = file.shaped::<2>(&format!("{case}.learned.rates")) {
+        let learned = format!("{case}.learned.rates");
+        // Not every file has them.
+        if file.tensors.contains_key(&learned) {
+            let ([updates, columns], table) = file.shaped(&learned)?;
             if columns != layers {
                 return Err(Error::input("learned rates need a column for each layer"));
             }

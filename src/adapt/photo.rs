@@ -1,4 +1,41 @@
 //! A photo file's pixels in, a larger photo of the same kind out.
+//!
+//! ```
+//! use mzsr::adapt::Rates;
+//! use mzsr::adapt::photo::{Adaptation, Method, Request, upscale};
+//! use mzsr::degrade::{Degradation, Downsample};
+//! use mzsr::engine::cpu::CpuEngine;
+//! use mzsr::image::{Format, Photo, PixelKind};
+//! use mzsr::kernel::KernelSpec;
+//! use mzsr::network::Architecture;
+//! use mzsr::network::weights::{Info, Weights};
+//!
+//! # fn main() -> mzsr::Result<()> {
+//! // In earnest: Photo::read("photo.png") and builtin::choose(&degradation) or Weights::load(…).
+//! let photo = Photo::new(PixelKind::new(false, false, false), Format::Png, 24, 21);
+//! let architecture = Architecture::new(vec![3, 8, 3])?;
+//! let parameters = vec![0.01; architecture.parameter_count()];
+//! let info = Info::new("tiny", [2.0, 2.0], Downsample::Direct, true);
+//! let weights = Weights { architecture, parameters, info };
+//!
+//! let kernel = KernelSpec::parse("gaussian:2.0")?.load()?.kernel;
+//! let degradation = Degradation::new(2.0, kernel, Downsample::Direct)?;
+//! let rates = Rates(weights.info.rates.clone());
+//! let method = Method::Mzsr(Adaptation {
+//!     weights: &weights,
+//!     updates: 5,
+//!     rates: &rates,
+//!     adapt_pixels: 750_000,
+//!     ensemble: false,
+//! });
+//! let request = Request { degradation: &degradation, method, back_project: 0, memory: 1 << 30 };
+//! let (larger, report) = upscale(&CpuEngine::new(None)?, &photo, &request, &mut |_| {})?;
+//! assert_eq!((larger.height(), larger.width()), (48, 42));
+//! let (before, after) = report.losses.expect("updates were asked for");
+//! assert!(after < before);
+//! # Ok(())
+//! # }
+//! ```
 
 use super::plan::Job;
 use super::restore::{Report, Restorer, back_project};

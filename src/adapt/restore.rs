@@ -25,7 +25,8 @@ pub struct Restorer<'a, E: Engine> {
     pub updates: usize,
     /// Whether an update that raises the loss is undone and its rate halved.
     pub guard: bool,
-    /// At most so many LR pixels are adapted on: the most detailed tiles of a larger photo.
+    /// At most so many LR pixels are adapted on: the most detailed tiles of a larger photo (at
+    /// least one tile of 4 × 4).
     pub adapt_pixels: usize,
     /// The tiles.
     pub plan: Plan,
@@ -46,7 +47,14 @@ pub struct Report {
     pub adapted_pixels: usize,
 }
 
-/// Side of the tiles from which the most detailed are chosen.
+impl Report {
+    /// The updates that changed the weights.
+    pub fn made(&self) -> usize {
+        self.updates.iter().filter(|update| update.factor > 0.0).count()
+    }
+}
+
+/// Largest side of the tiles from which the most detailed are chosen.
 const CHOICE_SIDE: usize = 256;
 
 impl<E: Engine> Restorer<'_, E> {
@@ -134,7 +142,7 @@ impl<E: Engine> Restorer<'_, E> {
         if height * width <= self.adapt_pixels {
             return tiles(height, width, self.plan.gradient_side);
         }
-        let side = CHOICE_SIDE.min(self.plan.gradient_side);
+        let side = (self.adapt_pixels.isqrt() / 4 * 4).clamp(4, CHOICE_SIDE.min(self.plan.gradient_side));
         most_detailed(photo, tiles(height, width, side), self.adapt_pixels)
     }
 

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  mzsr degrade large.png -o small.png -s 2                              bicubic
-  mzsr degrade large.png -o small.png -s 2 --kernel gaussian:2.0        blur, then every second pixel
+  mzsr degrade large.png -o small.png -s 2                          bicubic
+  mzsr degrade large.png -o small.png -s 2 --kernel gaussian:2.0    blur, then every
+                                                                    second pixel
   mzsr degrade photos/ -o small/ -s 4 --kernel kernel.npy --noise 5 --seed 1";
 
 /// `mzsr degrade`
@@ -24,12 +25,12 @@ pub struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// How many times smaller, 1 to 4, any real number
-    #[arg(short, long)]
+    #[arg(short, long, allow_negative_numbers = true)]
     scale: f64,
     #[command(flatten)]
     blur: DegradationArgs,
     /// Standard deviation of Gaussian noise added to the result, of 255
-    #[arg(long, value_name = "SIGMA", default_value_t = 0.0)]
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.0, allow_negative_numbers = true)]
     noise: f64,
     /// Where the noise begins
     #[arg(long, default_value_t = 0, requires = "noise")]
@@ -49,6 +50,10 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
     }
     let noise = Noise { sigma: args.noise / 255.0, seed: args.seed };
     let pairs = paths::pair(&args.inputs, &args.output)?;
+    for pair in &pairs {
+        Photo::check_output(&pair.output)?;
+    }
+    super::interruptible()?;
     if !args.talk.quiet {
         blur.warnings.iter().for_each(|warning| warn(warning));
     }

@@ -10,7 +10,7 @@ mod upscale;
 mod weights;
 
 use crate::image::paths::Pair;
-use crate::{Error, Result};
+use crate::{Error, Result, whole};
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::path::Path;
@@ -25,7 +25,7 @@ const INTERRUPTED: u8 = 130;
 
 const EXAMPLES: &str = "\
 Examples:
-  mzsr upscale photo.jpg -o larger.png                  twice the size, as if it had been shrunk by bicubic
+  mzsr upscale photo.jpg -o larger.png          twice the size
   mzsr upscale photo.png -o larger.png --kernel gaussian:2.0 -v
   mzsr degrade large.png -o small.png -s 2 --kernel gaussian:2.0
   mzsr score larger.png large.png -s 2";
@@ -86,6 +86,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Makes Ctrl-C end the process without a half-written file.
+fn interruptible() -> Result<()> {
+    ctrlc::set_handler(|| {
+        whole::abandon();
+        eprintln!("\nmzsr: interrupted; no unfinished file is left");
+        std::process::exit(INTERRUPTED.into());
+    })
+    .map_err(|error| Error::Device(format!("Ctrl-C could not be caught: {error}")))
 }
 
 /// Does `work` for each input. A single input's error is the command's; of several, each failure is

@@ -1,7 +1,7 @@
 //! Flags that several commands share.
 
 use super::progress::Mode;
-use crate::degrade::{Degradation, Downsample};
+use crate::degrade::{Degradation, Downsample, MAX_SCALE};
 use crate::kernel::{KernelConvention, KernelSpec, Loaded, Phase};
 use crate::{Error, Result};
 use clap::ValueEnum;
@@ -67,6 +67,9 @@ pub struct Blur {
 impl DegradationArgs {
     /// Reads the kernel and makes D for `scale`.
     pub fn blur(&self, scale: f64) -> Result<Blur> {
+        if !(1.0..=MAX_SCALE).contains(&scale) {
+            return Err(Error::input(format!("--scale {scale}: a number from 1 to {MAX_SCALE} is needed")));
+        }
         let mut loaded: Loaded = KernelSpec::parse(&self.kernel)?.load()?;
         if self.kernel_convention == ConventionFlag::Convolve {
             loaded = loaded.with_convention(KernelConvention::Convolve);
@@ -122,12 +125,15 @@ pub fn warn(text: &str) {
     eprintln!("mzsr: warning: {text}");
 }
 
+/// More threads than any machine that this runs on has cores.
+const MAX_THREADS: usize = 1024;
+
 /// Makes `--threads` the number of threads of everything.
 pub fn set_threads(threads: Option<usize>) -> Result<()> {
-    if threads == Some(0) {
-        return Err(Error::input("--threads 0: at least one thread is needed"));
-    }
     let Some(threads) = threads else { return Ok(()) };
+    if !(1..=MAX_THREADS).contains(&threads) {
+        return Err(Error::input(format!("--threads {threads}: a number from 1 to {MAX_THREADS} is needed")));
+    }
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()

@@ -16,13 +16,15 @@ use std::time::{Duration, Instant};
 const EXAMPLES: &str = "\
 Examples:
   mzsr pretrain recipes/bicubic-x2.toml --data ../shared/data
-  mzsr pretrain recipes/bicubic-x2.toml --data ../shared/data --resume      after Ctrl-C, a kill, a power cut
-  mzsr pretrain my.toml --steps 1000 --output runs/trial --threads 1        a short trial
+  mzsr pretrain recipes/bicubic-x2.toml --data ../shared/data --resume
+  mzsr pretrain my.toml --steps 1000 --output runs/trial --threads 1
 
-The recipe says everything else: photos, patches, degradation, rates, steps, seed, validation. Its keys
-are described in recipes/ and in the documentation of mzsr::train::recipe. The output folder receives
-checkpoint.safetensors (all that --resume needs), best.safetensors and last.safetensors (weights for
-`mzsr upscale --weights`), log.jsonl, and event files: tensorboard --logdir FOLDER.";
+--resume goes on after Ctrl-C, a kill or a power cut. The recipe says everything
+else: photos, patches, degradation, rates, steps, seed, validation. Its keys are
+described in recipes/ and in the documentation of mzsr::train::recipe. The output
+folder receives checkpoint.safetensors (all that --resume needs), best.safetensors
+and last.safetensors (weights for `mzsr upscale --weights`), log.jsonl, and event
+files: tensorboard --logdir FOLDER.";
 
 /// `mzsr pretrain`
 #[derive(clap::Args)]

@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 const EXAMPLES: &str = "\
 Examples:
   mzsr score larger.png truth.png -s 2
-  mzsr score results/ truth/ -s 4 --json           pictures of the same name, whatever their format
+  mzsr score results/ truth/ -s 4 --json      pictures of the same name
   mzsr score results/ truth/ -s 2 --preset rgb
 
-The common top-left part is compared, cropped to a multiple of the scale (for a scale that is not an
-integer to the integer part of that) and cut by the scale, rounded up, on each side. PSNR and SSIM of
-a set are means over its pictures. Pictures without a counterpart are reported, and the exit status is 3.";
+The common top-left part is compared, cropped to a multiple of the scale (for a
+scale that is not an integer to the integer part of that) and cut by the scale,
+rounded up, on each side. PSNR and SSIM of a set are means over its pictures.
+Pictures without a counterpart are reported, and the exit status is 3.";
 
 /// What is compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]

@@ -5,7 +5,7 @@ use super::options::{Blur, DegradationArgs, TalkArgs, set_threads, warn};
 use super::progress::Progress;
 use crate::adapt::photo::{Adaptation, Method, Request, upscale};
 use crate::adapt::{Event, Rates, Report};
-use crate::degrade::{Degradation, LeastSquares};
+use crate::degrade::{Degradation, LeastSquares, high_size};
 use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
 use crate::image::{Photo, WriteOptions, paths};
@@ -17,8 +17,8 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   mzsr upscale photo.jpg -o larger.png
-  mzsr upscale photo.png -o larger.png --kernel gaussian:2.0 -v     a known blur of variance 2 px²
-  mzsr upscale photo.png -o larger.png --kernel kernel.mat --kernel-convention convolve --phase centre
+  mzsr upscale photo.png -o larger.png --kernel gaussian:2.0 -v    a known blur
+  mzsr upscale photo.png -o larger.png --kernel kernel.mat --phase centre
   mzsr upscale scans/ -o larger/ -s 3
   cat photo.png | mzsr upscale - -o - > larger.png
 
@@ -48,12 +48,12 @@ pub struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// How many times larger, 1 to 4, any real number
-    #[arg(short, long, default_value_t = 2.0)]
+    #[arg(short, long, default_value_t = 2.0, allow_negative_numbers = true)]
     scale: f64,
     #[command(flatten)]
     blur: DegradationArgs,
     /// Gradient steps on the photo [default: what the weights were trained for, else 10]
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     updates: Option<usize>,
     /// How to enlarge
     #[arg(long, value_enum, default_value = "mzsr")]
@@ -62,22 +62,22 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE")]
     weights: Option<String>,
     /// Learning rates by update, the last one repeated [default: those of the weights]
-    #[arg(long, value_name = "R,R,…", value_delimiter = ',')]
+    #[arg(long, value_name = "R,R,…", value_delimiter = ',', allow_negative_numbers = true)]
     rates: Option<Vec<f64>>,
     /// Put the residual LR − D(result) back N times
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     back_project: usize,
     /// Mean over the 8 flips and rotations: 8 times the work
     #[arg(long)]
     ensemble: bool,
     /// Adapt on at most N pixels: the most detailed parts of a larger photo
-    #[arg(long, value_name = "N", default_value_t = 750_000)]
+    #[arg(long, value_name = "N", default_value_t = 750_000, allow_negative_numbers = true)]
     adapt_pixels: usize,
     /// Memory to stay under, in GiB
-    #[arg(long, value_name = "GiB", default_value_t = 2.0)]
+    #[arg(long, value_name = "GiB", default_value_t = 2.0, allow_negative_numbers = true)]
     memory: f64,
     /// Threads [default: one a core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     threads: Option<usize>,
     /// Quality of a JPEG result, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
@@ -85,6 +85,9 @@ pub struct Args {
     #[command(flatten)]
     talk: TalkArgs,
 }
+
+/// The fewest pixels that anything can be adapted on.
+const LEAST_PIXELS: usize = 16;
 
 /// What holds for every photo.
 struct Setup {
@@ -104,8 +107,23 @@ impl Args {
         if !(self.memory.is_finite() && self.memory > 0.0) {
             return Err(Error::input(format!("--memory {}: a positive number of GiB is needed", self.memory)));
         }
-        if self.adapt_pixels == 0 {
-            return Err(Error::input("--adapt-pixels 0: use -n 0 to adapt to nothing"));
+        if self.adapt_pixels < LEAST_PIXELS {
+            let text = format!(
+                "--adapt-pixels {}: at least {LEAST_PIXELS} are needed; -n 0 adapts nothing",
+                self.adapt_pixels
+            );
+            return Err(Error::input(text));
+        }
+        let given = [
+            ("--weights", self.weights.is_some()),
+            ("-n", self.updates.is_some_and(|updates| updates > 0)),
+            ("--rates", self.rates.is_some()),
+            ("--ensemble", self.ensemble),
+        ];
+        if self.method != MethodFlag::Mzsr
+            && let Some((flag, _)) = given.into_iter().find(|(_, given)| *given)
+        {
+            return Err(Error::input(format!("{flag} is for --method mzsr: leave it out, or leave out --method")));
         }
         let blur = self.blur.blur(self.scale)?;
         let network = (self.method == MethodFlag::Mzsr).then(|| self.network(&blur.degradation)).transpose()?;
@@ -140,14 +158,27 @@ impl Setup {
             (Some(NetworkSetup { weights, updates: 0, .. }), _) => {
                 format!("weights {}, 0 updates: nothing adapted", weights.info.name)
             }
-            (Some(NetworkSetup { weights, updates, .. }), _) => {
-                format!("weights {}, {updates} update{}", weights.info.name, if *updates == 1 { "" } else { "s" })
+            (Some(NetworkSetup { weights, updates: count, .. }), _) => {
+                format!("weights {}, {}", weights.info.name, updates(*count))
             }
             (None, MethodFlag::Aligned) => "aligned cubic, nothing adapted".to_owned(),
             (None, MethodFlag::LeastSquares) => "least squares, nothing adapted".to_owned(),
             (None, _) => "bicubic, nothing adapted".to_owned(),
         };
         format!("×{}: {}; {how}", args.scale, self.blur.description)
+    }
+
+    /// Says once what holds for all photos.
+    fn introduce(&self, args: &Args, engine: &CpuEngine) {
+        if !args.talk.quiet {
+            eprintln!("mzsr: {}", self.assumptions(args));
+        }
+        if args.talk.verbose {
+            if let Some(details) = &self.blur.details {
+                eprintln!("mzsr: kernel: {details}");
+            }
+            eprintln!("mzsr: {}", engine.name());
+        }
     }
 }
 
@@ -161,20 +192,23 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
     }
     if !args.talk.quiet {
         setup.blur.warnings.iter().for_each(|warning| warn(warning));
-        eprintln!("mzsr: {}", setup.assumptions(&args));
     }
     let engine = CpuEngine::new(args.threads)?;
-    if args.talk.verbose {
-        if let Some(details) = &setup.blur.details {
-            eprintln!("mzsr: kernel: {details}");
+    super::interruptible()?;
+    let mut said = false;
+    super::each(&pairs, |pair| {
+        let photo = Photo::read(&pair.input)?;
+        let scale = setup.blur.degradation.scale();
+        let (height, width) = (high_size(photo.height(), scale), high_size(photo.width(), scale));
+        Photo::check_size(&pair.output, photo.format(), height, width)?;
+        if !std::mem::replace(&mut said, true) {
+            setup.introduce(&args, &engine);
         }
-        eprintln!("mzsr: {}", engine.name());
-    }
-    super::each(&pairs, |pair| one(&args, &setup, &engine, pair))
+        one(&args, &setup, &engine, pair, &photo)
+    })
 }
 
-fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair) -> Result<()> {
-    let photo = Photo::read(&pair.input)?;
+fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair, photo: &Photo) -> Result<()> {
     let name = pair.input.display().to_string();
     let mut progress = Progress::new(args.talk.progress, &name);
     let method = match &setup.network {
@@ -195,7 +229,7 @@ fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair) -> Re
         back_project: args.back_project,
         memory: (args.memory * f64::from(1 << 30)) as u64,
     };
-    let made = upscale(engine, &photo, &request, &mut |event| match event {
+    let made = upscale(engine, photo, &request, &mut |event| match event {
         Event::Progress(share) => progress.set(share),
         Event::Updated { update, loss } if args.talk.verbose => {
             progress.say(&format!("mzsr: {name}: update {update}: the son's loss was {loss:.6}"));
@@ -208,14 +242,21 @@ fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair) -> Re
     });
     progress.finish();
     let (result, report) = made.map_err(|error| super::about(&pair.input, error))?;
+    if !report.updates.is_empty() && report.made() == 0 {
+        warn(&format!("{name}: no update lowered the son's loss, so nothing was adapted; smaller --rates may help"));
+    }
     let warnings = result.write(&pair.output, &WriteOptions { jpeg_quality: args.quality })?;
     if !args.talk.quiet {
         photo.warnings().iter().chain(&warnings).for_each(|warning| warn(&format!("{name}: {warning}")));
     }
     if args.talk.verbose {
-        eprintln!("mzsr: {name}: {}", verdict(&photo, &result, &report));
+        eprintln!("mzsr: {name}: {}", verdict(photo, &result, &report));
     }
     Ok(())
+}
+
+fn updates(count: usize) -> String {
+    format!("{count} update{}", if count == 1 { "" } else { "s" })
 }
 
 fn verdict(photo: &Photo, result: &Photo, report: &Report) -> String {
@@ -223,8 +264,8 @@ fn verdict(photo: &Photo, result: &Photo, report: &Report) -> String {
     match report.losses {
         None => format!("{sizes}, nothing adapted"),
         Some((before, after)) => format!(
-            "{sizes}, {} updates on {} pixels, the son's loss {before:.6} to {after:.6}",
-            report.updates.len(),
+            "{sizes}, {} on {} pixels, the son's loss {before:.6} to {after:.6}",
+            updates(report.made()),
             report.adapted_pixels
         ),
     }

@@ -13,11 +13,11 @@ const EXAMPLES: &str = "\
 Examples:
   mzsr weights list
   mzsr weights show bicubic-x2.safetensors
-  mzsr weights convert Pretrained.index start.safetensors --scale 2 --downsample bicubic --kernels false
-  mzsr weights convert theirs.safetensors ours.safetensors --scale 2..4 --downsample direct --updates 5
+  mzsr weights convert Pretrained.index x2.safetensors --scale 2 --downsample bicubic
+  mzsr weights convert in.safetensors out.safetensors --scale 2..4 --downsample direct
 
-IN is a file of ours, safetensors from PyTorch (numbered pairs of weight and bias) or a TensorFlow
-checkpoint (its prefix, .index or .data file).";
+IN is a file of ours, safetensors from PyTorch (numbered pairs of weight and
+bias) or a TensorFlow checkpoint (its prefix, .index or .data file).";
 
 /// `mzsr weights`
 #[derive(clap::Args)]
@@ -177,12 +177,13 @@ impl Convert {
                 return Err(Error::input(text));
             };
             info.recorded = true;
-            info.kernels = downsample == Downsample::Direct;
+            info.kernels = false;
             info.rates = published_rates(scale, downsample);
         }
         info.scale = self.scale.unwrap_or(info.scale);
         info.downsample = downsample.unwrap_or(info.downsample);
-        info.kernels = self.kernels.unwrap_or(info.kernels);
+        // There is no direct downsampling without blur.
+        info.kernels = self.kernels.unwrap_or(info.kernels || info.downsample == Downsample::Direct);
         info.updates = self.updates.or(info.updates);
         if let Some(Rates(rates)) = &self.rates {
             info.rates = rates.clone();

@@ -40,6 +40,9 @@ pub fn pair(inputs: &[PathBuf], output: &Path) -> Result<Vec<Pair>> {
         if !is_stdio(input) && input.is_dir() {
             many = true;
             files.extend(images_in(input)?);
+        } else if inputs.len() == 1 && !is_stdio(input) {
+            fs::metadata(input).map_err(|e| Error::io(input, e))?;
+            files.push(input.clone());
         } else {
             files.push(input.clone());
         }

@@ -25,6 +25,7 @@ impl Photo {
     /// What cannot be opened, is none of these, is damaged or has more than [`MAX_PIXELS`].
     pub fn read(path: &Path) -> Result<Photo> {
         let mut bytes = Vec::new();
+        let name = if paths::is_stdio(path) { Path::new("standard input") } else { path };
         let read = if paths::is_stdio(path) {
             std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes)
         } else if path.is_dir() {
@@ -32,11 +33,11 @@ impl Photo {
         } else {
             File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         };
-        read.map_err(|e| Error::io(path, e))?;
+        read.map_err(|e| Error::io(name, e))?;
         if bytes.len() as u64 > MAX_BYTES {
-            return Err(Error::file(path, "is larger than 4 GiB"));
+            return Err(Error::file(name, "is larger than 4 GiB"));
         }
-        Photo::decode(&bytes).map_err(|message| Error::file(path, message))
+        Photo::decode(&bytes).map_err(|message| Error::file(name, message))
     }
 
     /// Reads what [`Photo::read`] reads from memory; the error is one line.

@@ -1,14 +1,13 @@
 //! A file out.
 
 use super::{Format, Photo, PixelKind, Samples, metadata, paths, tiff, to_eight};
-use crate::{Error, Result};
+use crate::{Error, Result, whole};
 use ::image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use ::image::codecs::{bmp::BmpEncoder, jpeg::JpegEncoder, webp::WebPEncoder};
 use ::image::{ExtendedColorType, ImageEncoder, ImageError, ImageResult};
 use std::borrow::Cow;
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How files are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,25 +35,21 @@ impl Photo {
         if path.is_dir() {
             return Err(Error::file(path, "is a folder; name a file"));
         }
-        let folder = folder_of(path);
-        if !folder.is_dir() {
-            return Err(Error::file(path, "its folder does not exist; make it first"));
-        }
         if path.exists() && !path.is_file() {
             return Ok(());
         }
-        tempfile::tempfile_in(folder).map(drop).map_err(|e| Error::io(folder, e))
+        whole::check(path).map_err(|e| Error::io(path, e))
     }
 
-    /// Whether a photo of `height` x `width` fits the format that `path` names.
+    /// Whether a photo of `height` x `width` fits the format that `path` names; stdout takes
+    /// `format`.
     ///
     /// # Errors
     /// When it does not.
-    pub fn check_size(path: &Path, height: usize, width: usize) -> Result<()> {
-        if paths::is_stdio(path) {
-            return Ok(());
-        }
-        fits(format_of(path)?, height, width).map_err(|message| Error::file(path, message))
+    pub fn check_size(path: &Path, format: Format, height: usize, width: usize) -> Result<()> {
+        let stdio = paths::is_stdio(path);
+        let (format, name) = if stdio { (format, Path::new("standard output")) } else { (format_of(path)?, path) };
+        fits(format, height, width).map_err(|message| Error::file(name, message))
     }
 
     /// Writes the photo in the format that the extension names, and says in one line each what
@@ -64,42 +59,22 @@ impl Photo {
     /// # Errors
     /// A name or a size that the format does not allow, or what the system says.
     pub fn write(&self, path: &Path, options: &WriteOptions) -> Result<Vec<String>> {
+        let name = if paths::is_stdio(path) { Path::new("standard output") } else { path };
         let failed = |e: io::Error| match e.kind() {
-            io::ErrorKind::InvalidInput | io::ErrorKind::Other => Error::file(path, e.to_string()),
-            _ => Error::io(path, e),
+            io::ErrorKind::InvalidInput | io::ErrorKind::Other => Error::file(name, e.to_string()),
+            _ => Error::io(name, e),
         };
         if paths::is_stdio(path) {
-            let mut out = BufWriter::new(io::stdout().lock());
-            let warnings = self.encode(self.format, options, &mut out).map_err(failed)?;
-            out.flush().map_err(failed)?;
-            return Ok(warnings);
+            return self.encode_buffered(self.format, options, &mut io::stdout().lock()).map_err(failed);
         }
         let format = format_of(path)?;
-        // A link stays one: what it points to is replaced.
-        let target: PathBuf = if path.is_symlink() { path.canonicalize().unwrap_or(path.into()) } else { path.into() };
-        if target.exists() && !target.is_file() {
-            let mut out = BufWriter::new(File::create(&target).map_err(failed)?);
-            let warnings = self.encode(format, options, &mut out).map_err(failed)?;
-            out.flush().map_err(failed)?;
-            return Ok(warnings);
-        }
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".mzsr-").suffix(".part");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // As for any new file: the system takes the umask away.
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        let mut part = builder.tempfile_in(folder_of(&target)).map_err(failed)?;
-        let mut out = BufWriter::with_capacity(1 << 16, part.as_file_mut());
-        let warnings = self.encode(format, options, &mut out).map_err(failed)?;
-        out.flush().map_err(failed)?;
-        drop(out);
-        if let Ok(old) = fs::metadata(&target) {
-            part.as_file().set_permissions(old.permissions()).map_err(failed)?;
-        }
-        part.persist(&target).map_err(|e| failed(e.error))?;
+        whole::write(path, |file| self.encode_buffered(format, options, file)).map_err(failed)
+    }
+
+    fn encode_buffered(&self, format: Format, options: &WriteOptions, out: &mut dyn Write) -> io::Result<Vec<String>> {
+        let mut out = BufWriter::with_capacity(1 << 16, out);
+        let warnings = self.encode(format, options, &mut out)?;
+        out.flush()?;
         Ok(warnings)
     }
 
@@ -190,13 +165,6 @@ impl Photo {
 fn format_of(path: &Path) -> Result<Format> {
     Format::of_path(path)
         .ok_or_else(|| Error::file(path, "the name must end in .png, .jpg, .jpeg, .webp, .tif, .tiff or .bmp"))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 fn fits(format: Format, height: usize, width: usize) -> std::result::Result<(), String> {

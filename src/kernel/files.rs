@@ -1,7 +1,7 @@
 //! Kernels in files: MATLAB, NumPy, grey pictures, text.
 
 use super::{Kernel, MAX_SIZE, matlab};
-use crate::{Error, Result};
+use crate::{Error, Result, whole};
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 use npyz::WriterBuilder;
 use std::fs::File;
@@ -311,20 +311,8 @@ impl Kernel {
     }
 }
 
-/// Writes beside the file, then renames.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".mzsr-").tempfile_in(folder).map_err(|e| Error::io(path, e))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|error| Error::io(path, error))?;
-    #[cfg(unix)]
-    {
-        // A temporary file is its owner's alone; the result is as open as any new file.
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(path).map_or(0o644, |old| old.permissions().mode() & 0o777);
-        let _ = file.as_file().set_permissions(std::fs::Permissions::from_mode(mode));
-    }
-    file.persist(path).map_err(|error| Error::io(path, error.error))?;
-    Ok(())
+    whole::write(path, |file| file.write_all(bytes)).map_err(|error| Error::io(path, error))
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl KernelSpec {
             &KernelSpec::Gaussian { l1, l2, theta, size } => {
                 let gaussian = Gaussian::middle(l1, l2, theta, size);
                 loaded.description = if l1 == l2 {
-                    format!("gaussian of variance {l1} px² (sigma {}), {size} x {size}", round(l1.sqrt()))
+                    format!("gaussian of variance {} px² (sigma {}), {size} x {size}", round(l1), round(l1.sqrt()))
                 } else {
                     format!("gaussian of variances {l1} and {l2} px², angle {theta} rad, {size} x {size}")
                 };

@@ -490,7 +490,10 @@ impl Recipe {
     /// A file that cannot be read, an unknown key or a wrong type (with its line), or a value that
     /// makes no sense (with the remedy).
     pub fn read(path: &Path) -> Result<(Self, String)> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => Error::file(path, "is not a text file; a recipe is TOML"),
+            _ => Error::io(path, error),
+        })?;
         let recipe = Self::parse(&text).map_err(|error| Error::file(path, error.to_string()))?;
         Ok((recipe, text))
     }

@@ -52,6 +52,9 @@ pub fn by_name(name: &str) -> Result<Weights> {
 /// See [`Weights::open`].
 pub(super) fn open(text: &str) -> Result<Weights> {
     let path = Path::new(text);
+    if text.is_empty() {
+        return Err(Error::input("weights: the name is empty; give a file or a built-in name"));
+    }
     if TABLE.iter().any(|(name, _)| *name == text) {
         return by_name(text);
     }

@@ -30,7 +30,7 @@ mod tensorflow;
 
 use crate::degrade::{Downsample, MAX_SCALE};
 use crate::network::Architecture;
-use crate::{Error, Result};
+use crate::{Error, Result, whole};
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -216,23 +216,8 @@ impl Weights {
     /// written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let bytes = self.to_bytes()?;
-        let failed = |error| Error::io(path, error);
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".mzsr-").suffix(".tmp");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        whole::write(path, |file| file.write_all(&bytes).and_then(|()| file.sync_all()))
+            .map_err(|error| Error::io(path, error))
     }
 
     /// Whether `path` names something that [`Weights::load`] could try.
