@@ -4,11 +4,12 @@
 //! gradient steps, to that very photo and to the blur that made it small.
 //!
 //! The modules form one chain; each imports only those after it:
-//! [`cli`] → [`train`] → [`adapt`] → [`network`] → [`engine`] → [`degrade`] → [`kernel`] →
-//! [`image`] → [`score`], all over [`raster`], [`real`] and [`error`].
+//! [`cli`] → [`bench`] → [`train`] → [`adapt`] → [`network`] → [`engine`] → [`degrade`] →
+//! [`kernel`] → [`image`] → [`score`], all over [`raster`], [`real`] and [`error`].
 #![warn(missing_docs)]
 
 pub mod adapt;
+pub mod bench;
 pub mod cli;
 pub mod degrade;
 pub mod engine;

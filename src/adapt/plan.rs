@@ -7,8 +7,9 @@ use crate::{Error, Result};
 const GRADIENT_BYTES: u64 = 9 * 256 + 96;
 /// The same while a tile is enlarged: two activations of 64 channels, input and output.
 const OUTPUT_BYTES: u64 = 2 * 256 + 48;
-/// The program, its weights in every form, a thread's blocks, the encoder.
-const FIXED_BYTES: u64 = 48 << 20;
+/// The program, its weights in every form, a thread's blocks, the encoder, and buffers that the
+/// engine keeps for later.
+const FIXED_BYTES: u64 = 88 << 20;
 /// Tiles larger than this gain nothing: the halo's share is under 2 %.
 const LARGEST_SIDE: usize = 1536;
 /// An adaptation's tiles are kept smaller, since each pixel costs over 2 kB.

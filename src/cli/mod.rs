@@ -1,5 +1,6 @@
 //! The command line: one file a command; arguments in, library calls, lines out. No arithmetic.
 
+mod bench;
 mod degrade;
 mod kernel;
 mod options;
@@ -53,6 +54,8 @@ enum Command {
     Weights(weights::Args),
     /// Train weights on many photos
     Pretrain(pretrain::Args),
+    /// Measure how fast this machine runs the network, and check that it runs it right
+    Bench(bench::Args),
 }
 
 /// What a command has to say at the end.
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Pretrain(args) => pretrain::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
