@@ -17,7 +17,7 @@ fn restore(photo: &str, result: &str, weights: Option<&str>) -> Result<()> {
     let original = Photo::read(photo.as_ref())?;
     let kernel = KernelSpec::parse("gaussian:1.3")?.load()?.kernel;
     let degradation = Degradation::new(2.0, kernel, Downsample::Bicubic)?;
-    let small = degrade_photo(&original, &degradation, Noise { sigma: 0.0, seed: 0 })?;
+    let small = degrade_photo(&original, &degradation, Noise { sigma: 0.0, seed: 0 }, false)?;
 
     let weights = match weights {
         Some(file) => Weights::load(file.as_ref())?,

@@ -35,6 +35,9 @@ pub struct Args {
     /// Where the noise begins
     #[arg(long, default_value_t = 0, requires = "noise")]
     seed: u64,
+    /// Cut the photo to whole multiples of the scale first, as evaluations do
+    #[arg(long)]
+    crop: bool,
     /// Quality of a JPEG result, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
@@ -65,7 +68,8 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
     }
     super::each(&pairs, |pair| {
         let photo = Photo::read(&pair.input)?;
-        let small = degrade_photo(&photo, &blur.degradation, noise).map_err(|e| super::about(&pair.input, e))?;
+        let small =
+            degrade_photo(&photo, &blur.degradation, noise, args.crop).map_err(|e| super::about(&pair.input, e))?;
         let warnings = small.write(&pair.output, &WriteOptions { jpeg_quality: args.quality })?;
         if !args.talk.quiet {
             let name = pair.input.display();

@@ -35,17 +35,25 @@ impl Noise {
 }
 
 /// D(photo) plus noise, in f64, rounded and clipped to the photo's own kind; alpha goes through
-/// the same D, without noise.
+/// the same D, without noise. With `crop`, the photo is first cut at the right and bottom to whole
+/// multiples of the scale, as evaluations do.
 ///
 /// # Errors
 /// A kernel larger than the photo.
-pub fn degrade_photo(photo: &Photo, degradation: &Degradation, noise: Noise) -> Result<Photo> {
+pub fn degrade_photo(photo: &Photo, degradation: &Degradation, noise: Noise, crop: bool) -> Result<Photo> {
     if let Some(kernel) = degradation.kernel() {
         kernel.check_fits(photo.height(), photo.width())?;
     }
-    let mut small = degradation.apply(&photo.rgb::<f64>());
+    let part = |whole: Raster<f64>| {
+        if !crop {
+            return whole;
+        }
+        let size = |size: usize| (degradation.scale() * (size as f64 / degradation.scale()).floor()) as usize;
+        whole.crop(0, 0, size(whole.height).max(1), size(whole.width).max(1))
+    };
+    let mut small = degradation.apply(&part(photo.rgb()));
     noise.add(&mut small);
-    let alpha = photo.alpha::<f64>().map(|alpha| degradation.apply(&alpha));
+    let alpha = photo.alpha().map(|alpha| degradation.apply(&part(alpha)));
     let mut result = Photo::like(photo, small.height, small.width);
     result.put_rows(0, &small, alpha.as_ref());
     Ok(result)
