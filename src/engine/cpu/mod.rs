@@ -1,9 +1,9 @@
 //! The fast CPU engine.
 //!
 //! Tensors are channels-last `f32` in aligned memory. A convolution is Winograd's
-//! ([`winograd`]) where both sides have enough channels for it, else the direct sum ([`direct`]);
-//! both rest on one small matrix product ([`gemm`]), and all of them are written once over the
-//! vectors of [`simd`] and compiled for each [`Level`]. Work is cut into tasks by the tensors'
+//! (`winograd`) where both sides have enough channels for it, else the direct sum (`direct`);
+//! both rest on one small matrix product (`gemm`), and all of them are written once over the
+//! vectors of `simd` and compiled for each [`Level`]. Work is cut into tasks by the tensors'
 //! shapes alone, each result is computed by one task or summed over tasks in order, so the number
 //! of threads changes no bit.
 
