@@ -95,19 +95,19 @@ fn convolutions_and_their_adjoints() {
                                 residual.then_some(&d[1].plain),
                             )
                             .unwrap();
-                        assert_close(&engine, &a, &b, 1e-5, &format!("conv {what}, variant {variant}"));
+                        assert_close(&engine, &a, &b, 3e-5, &format!("conv {what}, variant {variant}"));
                     }
                     let fast: Vec<_> = (0..terms).map(|t| (&d[t].fast, &params[t].fast)).collect();
                     let plain: Vec<_> = (0..terms).map(|t| (&d[t].plain, &params[t].plain)).collect();
                     let a = engine.conv_input_grad(layer, &fast, Gate::Where(&x[0].fast)).unwrap();
                     let b = PLAIN.conv_input_grad(layer, &plain, Gate::Where(&x[0].plain)).unwrap();
-                    assert_close(&engine, &a, &b, 1e-5, &format!("input gradient {what}"));
+                    assert_close(&engine, &a, &b, 3e-5, &format!("input gradient {what}"));
                     let fast: Vec<_> = (0..terms).map(|t| (&x[t].fast, &d[t].fast)).collect();
                     let plain: Vec<_> = (0..terms).map(|t| (&x[t].plain, &d[t].plain)).collect();
                     let mut a = Twin::new(&engine, flat, seed + 9);
                     engine.conv_weight_grad(layer, &fast, &d[1].fast, &mut a.fast).unwrap();
                     PLAIN.conv_weight_grad(layer, &plain, &d[1].plain, &mut a.plain).unwrap();
-                    assert_close(&engine, &a.fast, &a.plain, 1e-5, &format!("weight gradient {what}"));
+                    assert_close(&engine, &a.fast, &a.plain, 3e-5, &format!("weight gradient {what}"));
                 }
             }
         }

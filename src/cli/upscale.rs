@@ -136,7 +136,9 @@ impl Args {
             None => builtin::choose(degradation)?,
         };
         if let Some(warning) = &choice.warning {
-            warn(warning);
+            // Weights that do not know the blur cannot undo it; least squares can, without any.
+            let hint = if degradation.kernel().is_some() { " (--method least-squares needs no weights)" } else { "" };
+            warn(&format!("{warning}{hint}"));
         }
         let weights = choice.weights;
         let rates = match &self.rates {

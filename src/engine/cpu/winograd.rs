@@ -594,14 +594,19 @@ impl SumTiles<'_> {
     /// Tiles in a block of a chunk of `tiles`. The sums pass through the level-1 cache once a
     /// block, which costs more than transforms that do not all stay in the level-2 cache.
     fn block(channels: Channels, tiles: usize) -> usize {
-        let fits = (190_000 / (POINTS * (channels.padded_input() + channels.padded_output()))).clamp(8, 72);
-        tiles.div_ceil(tiles.div_ceil(fits).max(1))
+        tiles.div_ceil(tiles.div_ceil(Self::most(channels)).max(1))
     }
 
-    /// Values of scratch memory for a chunk of `tiles`.
+    /// Tiles in a block at most.
+    fn most(channels: Channels) -> usize {
+        (190_000 / (POINTS * (channels.padded_input() + channels.padded_output()))).clamp(8, 72)
+    }
+
+    /// Values of scratch memory for any chunk of up to `tiles`. A smaller chunk may be cut into
+    /// larger blocks than a larger one.
     pub(super) fn scratch_len(channels: Channels, tiles: usize) -> usize {
         let width = channels.padded_input() + channels.padded_output();
-        POINTS * (Self::block(channels, tiles) * width + 2 * GAP) + POINTS * width
+        POINTS * (Self::most(channels).min(tiles) * width + 2 * GAP) + POINTS * width
     }
 }
 

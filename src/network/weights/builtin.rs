@@ -6,9 +6,7 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Name and file of each.
-///
-/// An entry reads `("bicubic-x2", include_bytes!("../../../weights/bicubic-x2.safetensors"))`.
-const TABLE: &[(&str, &[u8])] = &[];
+const TABLE: &[(&str, &[u8])] = &[("bicubic-x2", include_bytes!("../../../weights/bicubic-x2.safetensors"))];
 
 /// Weights to work with, and a line of warning when they were trained for something else.
 #[derive(Clone, Debug, PartialEq)]
