@@ -1,6 +1,6 @@
 //! The checks, shared by the example and by the tests.
 
-use mzsr::adapt::{Plan, Rates, Restorer};
+use mzsr::adapt::{Course, Plan, Rates, Restorer};
 use mzsr::degrade::{Degradation, Downsample, LeastSquares, resize};
 use mzsr::engine::cpu::{CpuEngine, Level};
 use mzsr::engine::plain::PlainEngine;
@@ -414,6 +414,7 @@ fn adapt<E: Engine>(engine: &E, file: &File, tally: &mut Tally<'_>) -> Result<()
             let restorer = Restorer {
                 network: &network,
                 parameters: &parameters,
+                course: Course::default(),
                 degradation: &degradation,
                 rates: &rates,
                 updates: updates as usize,

@@ -37,18 +37,20 @@ fn load<E: Engine>(engine: &E, raster: &Raster<E::Elem>, window: Window) -> Resu
 }
 
 impl<'a, E: Engine> Descent<'a, E> {
-    /// The loss of `son` over `tiles` (cores, of which it is the mean).
-    pub fn new(network: &'a Network<'a, E>, son: &Son<E::Elem>, tiles: &[Window]) -> Result<Self> {
-        let mut loaded = Vec::with_capacity(tiles.len());
+    /// The mean loss over all cores of `sons`.
+    pub fn new(network: &'a Network<'a, E>, sons: &[Son<E::Elem>]) -> Result<Self> {
+        let mut loaded = Vec::new();
         let mut count = 0;
-        for &core in tiles {
-            let seen = with_halo(core, SEEN, son.target.height, son.target.width);
-            count += core.height * core.width * son.target.channels;
-            loaded.push(Tile {
-                input: load(network.engine(), &son.input, seen)?,
-                target: load(network.engine(), &son.target, seen)?,
-                core: Window { y: core.y - seen.y, x: core.x - seen.x, ..core },
-            });
+        for son in sons {
+            for &core in &son.cores {
+                let seen = with_halo(core, SEEN, son.target.height, son.target.width);
+                count += core.height * core.width * son.target.channels;
+                loaded.push(Tile {
+                    input: load(network.engine(), &son.input, seen)?,
+                    target: load(network.engine(), &son.target, seen)?,
+                    core: Window { y: core.y - seen.y, x: core.x - seen.x, ..core },
+                });
+            }
         }
         Ok(Descent { network, tiles: loaded, count })
     }

@@ -4,6 +4,7 @@
 //! The son is D(LR), clipped to [0, 1]; its cubic upscale is the training input, the LR photo the
 //! target. Photos of any size work in tiles: [`plan`] says how large they may be.
 
+mod course;
 mod descent;
 pub(crate) mod geometry;
 pub mod photo;
@@ -11,6 +12,8 @@ pub mod plan;
 mod restore;
 mod son;
 
+pub use course::Course;
+pub(crate) use course::forward;
 pub use descent::{Descent, Update};
 pub use plan::Plan;
 pub use restore::{Report, Restorer};

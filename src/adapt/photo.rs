@@ -39,7 +39,7 @@
 
 use super::plan::Job;
 use super::restore::{Report, Restorer, back_project};
-use super::{Event, Rates};
+use super::{Course, Event, Rates};
 use crate::degrade::{Degradation, LeastSquares, high_size, resize_window};
 use crate::engine::Engine;
 use crate::image::Photo;
@@ -147,9 +147,11 @@ pub fn upscale<E: Engine<Elem = f32>>(
     let report = match request.method {
         Method::Mzsr(adaptation) => {
             let network = Network::new(engine, &adaptation.weights.architecture);
+            let info = &adaptation.weights.info;
             Restorer {
                 network: &network,
                 parameters: &adaptation.weights.parameters,
+                course: Course { start: info.start, passes: info.passes, ..Course::default() },
                 degradation,
                 rates: adaptation.rates,
                 updates: adaptation.updates,

@@ -1,11 +1,12 @@
 //! The whole restoration: adapt, enlarge, and what may come on top.
 
+use super::course::forward;
 use super::descent::{Descent, Update};
 use super::geometry::Turn;
-use super::plan::{HALO, Plan};
+use super::plan::Plan;
 use super::son::{Son, most_detailed, tiles, with_halo};
-use super::{Event, Rates};
-use crate::degrade::{Degradation, high_size, resize_window};
+use super::{Course, Event, Rates};
+use crate::degrade::{Degradation, Start, high_size, resize_window};
 use crate::engine::{Engine, Shape, Window};
 use crate::network::Network;
 use crate::{Error, Raster, Real, Result};
@@ -15,8 +16,10 @@ use num_traits::Float;
 pub struct Restorer<'a, E: Engine> {
     /// The network.
     pub network: &'a Network<'a, E>,
-    /// Its parameters before any adaptation (flat).
+    /// Its parameters before any adaptation (flat); one pass after the other.
     pub parameters: &'a [E::Elem],
+    /// How the photo goes through it.
+    pub course: Course,
     /// What made the photo small.
     pub degradation: &'a Degradation,
     /// The rates of the updates.
@@ -54,6 +57,8 @@ impl Report {
     }
 }
 
+/// Pixels of the largest picture that a solve is made on as a whole.
+const MAX_SOLVE: usize = 1 << 20;
 /// Largest side of the tiles from which the most detailed are chosen.
 const CHOICE_SIDE: usize = 256;
 
@@ -102,38 +107,74 @@ impl<E: Engine> Restorer<'_, E> {
         sink: &mut dyn FnMut(usize, Raster<E::Elem>) -> Result<()>,
     ) -> Result<Report> {
         let engine = self.network.engine();
-        let mut params = engine.upload(Shape::flat(self.parameters.len()), self.parameters)?;
+        let length = self.network.parameter_count();
+        let upload = |part| engine.upload(Shape::flat(length), part);
+        let mut params = self.parameters.chunks_exact(length).map(upload).collect::<Result<Vec<_>>>()?;
+        assert_eq!(params.len(), self.course.passes, "parameters for each pass");
         let scale = degradation.scale();
         let (height, width) = (high_size(photo.height, scale), high_size(photo.width, scale));
         // In units of a forward pass over one pixel; a gradient costs three.
-        let enlarging = (height * width) as f64;
+        let passes = self.course.passes;
+        let enlarging = (height * width * passes) as f64;
         let mut adapting = 0.0;
         let mut report = Report::default();
         if self.updates > 0 {
             let cores = self.cores(photo);
             report.adapted_pixels = cores.iter().map(|core| core.height * core.width).sum();
-            let son = Son::of(photo, degradation);
-            let descent = Descent::new(self.network, &son, &cores)?;
-            drop(son);
-            adapting = descent.pixels() as f64 * (3.0 * self.updates as f64 + 1.0);
-            let share = 3.0 * descent.pixels() as f64 / (adapting + enlarging);
-            let (updates, after) = descent.run(&mut params, self.rates, self.updates, self.guard, &mut |event| {
-                events(event);
-                if let Event::Updated { update, .. } = event {
-                    events(Event::Progress(share * update as f64));
+            let mut sons = self.sons(photo, degradation, cores);
+            for (pass, params) in params.iter_mut().enumerate() {
+                let descent = Descent::new(self.network, &sons)?;
+                if pass + 1 == passes {
+                    sons.clear();
                 }
-            })?;
-            report.losses = Some((updates.first().map_or(after, |update| update.loss), after));
-            report.updates = updates;
+                let once = descent.pixels() as f64;
+                adapting = once * (3.0 * self.updates as f64 + 1.0) * passes as f64;
+                let progress = |update: usize| {
+                    let done = (pass * self.updates + update) as f64;
+                    Event::Progress(3.0 * once * done / (adapting + enlarging))
+                };
+                let (updates, after) = descent.run(params, self.rates, self.updates, self.guard, &mut |event| {
+                    events(event);
+                    if let Event::Updated { update, .. } = event {
+                        events(progress(update));
+                    }
+                })?;
+                report.losses = Some((updates.first().map_or(after, |update| update.loss), after));
+                report.updates.extend(updates);
+                drop(descent);
+                for son in &mut sons {
+                    let made = forward(self.network, params, &son.input, self.plan.output_side)?;
+                    son.input = self.course.between(degradation, &son.small, made);
+                }
+            }
         }
         let mut done = adapting;
-        enlarge(self.network, &params, photo, scale, self.plan.output_side, &mut |y, band| {
-            done += (band.height * band.width) as f64;
+        self.enlarge(&params, photo, degradation, &mut |y, band| {
+            done += (band.height * band.width * passes) as f64;
             sink(y, band)?;
             events(Event::Progress(done / (adapting + enlarging)));
             Ok(())
         })?;
         Ok(report)
+    }
+
+    /// Sons of the photo with these cores: one of the whole, or, where that would be too large for
+    /// the solves of the start, one of the surroundings of each core.
+    fn sons(&self, photo: &Raster<E::Elem>, degradation: &Degradation, cores: Vec<Window>) -> Vec<Son<E::Elem>> {
+        let whole = photo.height * photo.width <= MAX_SOLVE || self.course.start == Start::Bicubic;
+        if whole {
+            return vec![Son::of(photo.clone(), degradation, &self.course, cores)];
+        }
+        let halo = self.course.halo(degradation);
+        cores
+            .into_iter()
+            .map(|core| {
+                let seen = with_halo(core, halo, photo.height, photo.width);
+                let part = photo.crop(seen.y, seen.x, seen.height, seen.width);
+                let core = Window { y: core.y - seen.y, x: core.x - seen.x, ..core };
+                Son::of(part, degradation, &self.course, vec![core])
+            })
+            .collect()
     }
 
     /// The parts of the photo that are adapted on.
@@ -244,49 +285,93 @@ pub(super) fn back_project<T: Real>(result: &mut Raster<T>, photo: &Raster<T>, d
     result.data.iter_mut().zip(&up.data).for_each(|(v, &d)| *v = (*v + d).max(T::zero()).min(T::one()));
 }
 
-/// Applies the network to the cubic upscale of `photo`, tile by tile; hands bands of rows,
-/// clipped to [0, 1], to `sink`.
-pub(super) fn enlarge<E: Engine>(
-    network: &Network<'_, E>,
-    params: &E::Tensor,
-    photo: &Raster<E::Elem>,
-    scale: f64,
-    side: usize,
-    sink: &mut dyn FnMut(usize, Raster<E::Elem>) -> Result<()>,
-) -> Result<()> {
-    let engine = network.engine();
-    let (height, width) = (high_size(photo.height, scale), high_size(photo.width, scale));
-    let (zero, one) = (E::Elem::of(0.0), E::Elem::of(1.0));
-    let mut band = Raster::new(0, width, 3);
-    let mut first = 0;
-    for core in tiles(height, width, side) {
-        if core.x == 0 {
-            first = core.y;
-            band = Raster::new(core.height, width, 3);
-        }
-        let seen = with_halo(core, HALO, height, width);
-        let input = resize_window(photo, scale, seen.y..seen.y + seen.height, seen.x..seen.x + seen.width);
-        let input = engine.upload(Shape::new(1, seen.height, seen.width, 3), &input.data)?;
-        let output = engine.download(&network.output(params, &input)?)?;
-        for y in 0..core.height {
-            let from = ((core.y - seen.y + y) * seen.width + core.x - seen.x) * 3;
-            let to = (y * width + core.x) * 3;
-            for (out, &value) in band.data[to..to + core.width * 3].iter_mut().zip(&output[from..]) {
-                if !value.is_finite() {
-                    return Err(Error::Numeric(
-                        "the result is not finite, nothing was written: \
-                         the weights or the rates do not fit; try -n 0"
-                            .into(),
-                    ));
+/// The LR pixel at or before `high` / `scale` that lies on a whole HR pixel, and that pixel: where a
+/// part of a photo may begin so that its upscale lies on the grid of the whole.
+fn common_origin(high: usize, scale: f64) -> (usize, usize) {
+    let last = (high as f64 / scale) as usize;
+    let at = |i: usize| i as f64 * scale;
+    let on_grid = |i: &usize| (at(*i) - at(*i).round()).abs() < 1e-6;
+    let low = (0..=last).rev().find(on_grid).unwrap_or(0);
+    (low, at(low).round() as usize)
+}
+
+impl<E: Engine> Restorer<'_, E> {
+    /// Applies the network to `photo` tile by tile; hands bands of rows, clipped to [0, 1], to
+    /// `sink`.
+    fn enlarge(
+        &self,
+        params: &[E::Tensor],
+        photo: &Raster<E::Elem>,
+        degradation: &Degradation,
+        sink: &mut dyn FnMut(usize, Raster<E::Elem>) -> Result<()>,
+    ) -> Result<()> {
+        let scale = degradation.scale();
+        let (height, width) = (high_size(photo.height, scale), high_size(photo.width, scale));
+        let (zero, one) = (E::Elem::of(0.0), E::Elem::of(1.0));
+        let mut band = Raster::new(0, width, 3);
+        let mut first = 0;
+        for core in tiles(height, width, self.plan.output_side) {
+            if core.x == 0 {
+                first = core.y;
+                band = Raster::new(core.height, width, 3);
+            }
+            let (seen, output) = self.tile(params, photo, degradation, core, height, width)?;
+            for y in 0..core.height {
+                let from = ((core.y - seen.y + y) * seen.width + core.x - seen.x) * 3;
+                let to = (y * width + core.x) * 3;
+                for (out, &value) in band.data[to..to + core.width * 3].iter_mut().zip(&output.data[from..]) {
+                    if !value.is_finite() {
+                        return Err(Error::Numeric(
+                            "the result is not finite, nothing was written: \
+                             the weights or the rates do not fit; try -n 0"
+                                .into(),
+                        ));
+                    }
+                    *out = value.max(zero).min(one);
                 }
-                *out = value.max(zero).min(one);
+            }
+            if core.x + core.width == width {
+                sink(first, std::mem::replace(&mut band, Raster::new(0, width, 3)))?;
             }
         }
-        if core.x + core.width == width {
-            sink(first, std::mem::replace(&mut band, Raster::new(0, width, 3)))?;
-        }
+        Ok(())
     }
-    Ok(())
+
+    /// The result at `core` and around it, and where that lies in the whole.
+    fn tile(
+        &self,
+        params: &[E::Tensor],
+        photo: &Raster<E::Elem>,
+        degradation: &Degradation,
+        core: Window,
+        height: usize,
+        width: usize,
+    ) -> Result<(Window, Raster<E::Elem>)> {
+        let scale = degradation.scale();
+        let seen = with_halo(core, self.course.halo(degradation), height, width);
+        if self.course.start == Start::Bicubic && self.course.passes == 1 {
+            let input = resize_window(photo, scale, seen.y..seen.y + seen.height, seen.x..seen.x + seen.width);
+            return Ok((seen, forward(self.network, &params[0], &input, usize::MAX)?));
+        }
+        let axis = |from: usize, length: usize, low: usize, high: usize| {
+            let (low_from, high_from) = common_origin(from, scale);
+            // The end of a part is no end of the photo, unless it is: nothing there must line up.
+            let low_to = (((from + length) as f64 / scale).ceil() as usize).min(low);
+            let high_to = if low_to == low { high } else { high_from + high_size(low_to - low_from, scale) };
+            (low_from, low_to - low_from, high_from, high_to - high_from)
+        };
+        let (y, rows, high_y, high_rows) = axis(seen.y, seen.height, photo.height, height);
+        let (x, columns, high_x, high_columns) = axis(seen.x, seen.width, photo.width, width);
+        let low = photo.crop(y, x, rows, columns);
+        let mut estimate = self.course.begin(degradation, &low, high_rows, high_columns);
+        for (pass, params) in params.iter().enumerate() {
+            if pass > 0 {
+                estimate = self.course.between(degradation, &low, estimate);
+            }
+            estimate = forward(self.network, params, &estimate, self.plan.output_side)?;
+        }
+        Ok((Window { y: high_y, x: high_x, height: high_rows, width: high_columns }, estimate))
+    }
 }
 
 #[cfg(test)]
@@ -339,6 +424,7 @@ mod tests {
             let mut restorer = Restorer {
                 network: &network,
                 parameters: &self.parameters,
+                course: Course::default(),
                 degradation: &self.degradation,
                 rates: &self.rates,
                 updates: 3,
@@ -458,8 +544,22 @@ mod tests {
         let engine = PlainEngine::new();
         let network = Network::new(&engine, &setup.architecture);
         let params = engine.upload(Shape::flat(setup.parameters.len()), &setup.parameters).unwrap();
+        let rates = Rates::by_update(&[0.1]);
+        let restorer = Restorer {
+            network: &network,
+            parameters: &setup.parameters,
+            course: Course::default(),
+            degradation: &setup.degradation,
+            rates: &rates,
+            updates: 0,
+            guard: true,
+            adapt_pixels: 1 << 20,
+            plan: Plan { gradient_side: 64, output_side: 64 },
+            ensemble: false,
+            back_project: 0,
+        };
         let mut bands = 0;
-        let result = enlarge(&network, &params, &photo(8, 8), 2.0, 64, &mut |_, _| {
+        let result = restorer.enlarge(&[params], &photo(8, 8), &setup.degradation, &mut |_, _| {
             bands += 1;
             Ok(())
         });

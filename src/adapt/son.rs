@@ -1,6 +1,7 @@
 //! The training pair that a photo gives of itself.
 
-use crate::degrade::{Degradation, resize};
+use super::Course;
+use crate::degrade::Degradation;
 use crate::engine::Window;
 use crate::{Raster, Real};
 
@@ -11,18 +12,22 @@ pub const SEEN: usize = 8;
 /// Input and target of the adaptation, both of the LR photo's size.
 #[derive(Clone, Debug)]
 pub struct Son<T> {
-    /// The cubic upscale of D(LR), cropped to the LR photo's size.
+    /// D(LR), clipped to [0, 1] but not rounded.
+    pub small: Raster<T>,
+    /// What is made of that at the LR photo's size: the input of a pass.
     pub input: Raster<T>,
-    /// The LR photo.
+    /// The LR photo, or a part of it.
     pub target: Raster<T>,
+    /// The parts of it that are learned from.
+    pub cores: Vec<Window>,
 }
 
 impl<T: Real> Son<T> {
-    /// The son of `photo` (RGB in [0, 1]): D(photo), clipped but not rounded, and enlarged again.
-    pub fn of(photo: &Raster<T>, degradation: &Degradation) -> Self {
-        let small = degradation.apply(photo).map(|v| v.max(T::zero()).min(T::one()));
-        let input = resize(&small, degradation.scale(), photo.height, photo.width);
-        Son { input, target: photo.clone() }
+    /// The son of `photo` (RGB in [0, 1]), enlarged again as `course` begins.
+    pub fn of(photo: Raster<T>, degradation: &Degradation, course: &Course, cores: Vec<Window>) -> Self {
+        let small = degradation.apply(&photo).map(|v| v.max(T::zero()).min(T::one()));
+        let input = course.begin(degradation, &small, photo.height, photo.width);
+        Son { small, input, target: photo, cores }
     }
 }
 

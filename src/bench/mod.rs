@@ -8,7 +8,7 @@ mod rates;
 pub use check::Check;
 pub use rates::{Phase, Rate};
 
-use crate::adapt::{Plan, Rates, Restorer};
+use crate::adapt::{Course, Plan, Rates, Restorer};
 use crate::degrade::{Degradation, Downsample};
 use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
@@ -93,6 +93,7 @@ fn upscale(engine: &CpuEngine, parameters: &[f32], seconds: f64) -> Result<Sprea
     let restorer = Restorer {
         network: &network,
         parameters,
+        course: Course::default(),
         degradation: &degradation,
         rates: &Rates::by_update(&[1e-6]),
         updates: 10,

@@ -1,109 +1,262 @@
-//! Correlation with a kernel under half-sample symmetric edges.
+//! Correlation with a kernel under half-sample symmetric edges at every `step`-th pixel, and its
+//! exact adjoint.
+//!
+//! With C the correlation of an image whose edges have been continued and E that continuation, the
+//! blur is C E and its adjoint Eᵀ Cᵀ. A continued row is kept sorted by phase: pixels x ≡ 0 (mod
+//! step) first, then x ≡ 1, …; every tap of the kernel is then one multiply-add of neighbours.
 
 use super::taps::mirror;
 use crate::kernel::Kernel;
 use crate::{Raster, Real};
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// The picture correlated with the kernel, at every pixel.
 pub fn blur<T: Real>(image: &Raster<T>, kernel: &Kernel) -> Raster<T> {
-    let rows: Vec<usize> = (0..image.height).collect();
-    let columns: Vec<usize> = (0..image.width).collect();
-    blur_at(image, kernel, &rows, &columns)
+    Blur::new(kernel, 1, image.height, image.width, image.channels).apply(image)
 }
 
-/// The picture correlated with the kernel, at the crossings of the given rows and columns only.
-pub fn blur_at<T: Real>(image: &Raster<T>, kernel: &Kernel, rows: &[usize], columns: &[usize]) -> Raster<T> {
-    let channels = image.channels;
-    let mut out = Raster::new(rows.len(), columns.len(), channels);
-    if out.data.is_empty() {
-        return out;
-    }
-    let (above, left) = ((kernel.height / 2) as isize, (kernel.width / 2) as isize);
-    let weight: Vec<T> = kernel.data.iter().map(|&w| T::of(w)).collect();
-    // Column j of the kernel reads padded pixels x + j: every tap is one long multiply-add.
-    let source: Vec<usize> =
-        (0..image.width + kernel.width - 1).map(|x| mirror(x as isize - left, image.width) * channels).collect();
-    let length = image.width * channels;
-    out.data.par_chunks_mut(columns.len() * channels).enumerate().with_min_len(4).for_each_init(
-        || (vec![T::zero(); source.len() * channels], vec![T::zero(); length]),
-        |(padded, line), (i, out)| {
-            line.fill(T::zero());
-            for ky in 0..kernel.height {
-                let row = image.row(mirror(rows[i] as isize + ky as isize - above, image.height));
-                for (pixel, &from) in padded.chunks_exact_mut(channels).zip(&source) {
-                    pixel.copy_from_slice(&row[from..from + channels]);
-                }
-                for kx in 0..kernel.width {
-                    let w = weight[ky * kernel.width + kx];
-                    if w != T::zero() {
-                        let shifted = &padded[kx * channels..kx * channels + length];
-                        line.iter_mut().zip(shifted).for_each(|(sum, &v)| *sum += w * v);
-                    }
-                }
-            }
-            for (pixel, &x) in out.chunks_exact_mut(channels).zip(columns) {
-                pixel.copy_from_slice(&line[x * channels..(x + 1) * channels]);
-            }
-        },
-    );
-    out
-}
+/// Rows that a thread takes at least.
+const LEAST_ROWS: usize = 4;
 
-/// The adjoint of [`blur_at`] from `height` × `width`: `low` is spread to the crossings of the given
-/// rows and columns, and what falls beyond an edge is folded back over it.
-pub fn blur_adjoint<T: Real>(
-    low: &Raster<T>,
-    kernel: &Kernel,
-    rows: &[usize],
-    columns: &[usize],
+/// Correlation of a picture of a certain size with a kernel, at every `step`-th pixel.
+pub(super) struct Blur<T> {
+    step: usize,
     height: usize,
     width: usize,
-) -> Raster<T> {
-    let channels = low.channels;
-    let (above, left) = ((kernel.height / 2) as isize, (kernel.width / 2) as isize);
-    let weight: Vec<T> = kernel.data.iter().map(|&w| T::of(w)).collect();
-    let (padded_height, padded_width) = (height + kernel.height - 1, width + kernel.width - 1);
-    // Row i of the spread picture, if there is one; rows may repeat at the end (real scales).
-    let mut spread: Vec<Vec<usize>> = vec![Vec::new(); height];
-    rows.iter().enumerate().for_each(|(i, &y)| spread[y].push(i));
-    let columns_from: Vec<usize> = (0..padded_width).map(|x| mirror(x as isize - left, width) * channels).collect();
-    // Each padded row, folded along the row; then the rows are folded.
-    let mut folded = Raster::<T>::new(padded_height, width, channels);
-    let length = width * channels;
-    if length == 0 {
-        return Raster::new(height, width, channels);
+    channels: usize,
+    /// Rows and columns of the result.
+    low: (usize, usize),
+    /// Rows and columns of the kernel, and its centre.
+    size: (usize, usize),
+    centre: (usize, usize),
+    /// Pixels of one phase of a continued row.
+    pitch: usize,
+    /// By row of the kernel: where a tap begins in a continued row, and its weight.
+    forward: Vec<Vec<(usize, T)>>,
+    /// By row of the kernel and phase: where a tap begins in a row of the result with zeros on both
+    /// sides, and its weight.
+    backward: Vec<Vec<Vec<(usize, T)>>>,
+    /// Zeros (pixels) before and after such a row.
+    zeros: (usize, usize),
+    /// For each column of a continued row: which column of the picture it shows (first value), and
+    /// its first value in the continued row.
+    columns: Vec<(usize, usize)>,
+}
+
+/// A picture with its edges continued, rows sorted by phase.
+pub(super) struct Continued<T>(Vec<T>);
+
+impl<T: Real> Blur<T> {
+    pub fn new(kernel: &Kernel, step: usize, height: usize, width: usize, channels: usize) -> Self {
+        let (size, centre) = ((kernel.height, kernel.width), (kernel.height / 2, kernel.width / 2));
+        let padded = width + size.1 - 1;
+        let pitch = padded.div_ceil(step);
+        let reach = (size.1 - 1) / step;
+        let taps = |ky: usize| {
+            let row = &kernel.data[ky * size.1..(ky + 1) * size.1];
+            row.iter().enumerate().filter(|(_, w)| **w != 0.0).map(|(kx, &w)| (kx, T::of(w)))
+        };
+        let forward = (0..size.0)
+            .map(|ky| taps(ky).map(|(kx, w)| ((kx % step * pitch + kx / step) * channels, w)).collect())
+            .collect();
+        let backward = (0..size.0)
+            .map(|ky| {
+                let phase = |p| taps(ky).filter(move |(kx, _)| kx % step == p);
+                (0..step).map(|p| phase(p).map(|(kx, w)| ((reach - kx / step) * channels, w)).collect()).collect()
+            })
+            .collect();
+        let columns = (0..padded)
+            .map(|x| {
+                let shows = mirror(x as isize - centre.1 as isize, width) * channels;
+                (shows, (x % step * pitch + x / step) * channels)
+            })
+            .collect();
+        let low = (height.div_ceil(step), width.div_ceil(step));
+        let zeros = (reach, pitch + reach - low.1.min(pitch));
+        Blur { step, height, width, channels, low, size, centre, pitch, forward, backward, zeros, columns }
     }
-    folded.data.par_chunks_mut(length).enumerate().with_min_len(4).for_each_init(
-        || (vec![T::zero(); padded_width * channels], vec![T::zero(); length]),
-        |(padded, line), (p, out)| {
-            padded.fill(T::zero());
-            for ky in 0..kernel.height.min(p + 1) {
-                let Some(sources) = spread.get(p - ky).filter(|sources| !sources.is_empty()) else { continue };
-                line.fill(T::zero());
-                for &i in sources {
-                    for (pixel, &x) in low.row(i).chunks_exact(channels).zip(columns) {
-                        let to = &mut line[x * channels..(x + 1) * channels];
-                        to.iter_mut().zip(pixel).for_each(|(sum, &v)| *sum += v);
+
+    fn row_length(&self) -> usize {
+        self.step * self.pitch * self.channels
+    }
+
+    /// The picture's row that row `padded` of the continued picture shows.
+    fn shows(&self, padded: usize) -> usize {
+        mirror(padded as isize - self.centre.0 as isize, self.height)
+    }
+
+    /// C E image.
+    pub fn apply(&self, image: &Raster<T>) -> Raster<T> {
+        self.correlate(&self.extend(image))
+    }
+
+    /// Eᵀ Cᵀ low.
+    pub fn adjoint(&self, low: &Raster<T>) -> Raster<T> {
+        self.fold(&self.spread(low))
+    }
+
+    /// C E Eᵀ Cᵀ low.
+    pub fn normal(&self, low: &Raster<T>) -> Raster<T> {
+        let mut spread = self.spread(low);
+        self.fold_and_extend(&mut spread);
+        self.correlate(&spread)
+    }
+
+    /// E image.
+    fn extend(&self, image: &Raster<T>) -> Continued<T> {
+        let mut out = vec![T::zero(); (self.height + self.size.0 - 1) * self.row_length()];
+        let channels = self.channels;
+        out.par_chunks_mut(self.row_length()).enumerate().with_min_len(LEAST_ROWS).for_each(|(y, out)| {
+            let row = image.row(self.shows(y));
+            match channels {
+                3 => {
+                    for &(from, to) in &self.columns {
+                        out[to..to + 3].copy_from_slice(&row[from..from + 3]);
                     }
                 }
-                for kx in 0..kernel.width {
-                    let w = weight[ky * kernel.width + kx];
-                    if w != T::zero() {
-                        let shifted = &mut padded[kx * channels..kx * channels + length];
-                        shifted.iter_mut().zip(&*line).for_each(|(sum, &v)| *sum += w * v);
+                _ => {
+                    for &(from, to) in &self.columns {
+                        out[to..to + channels].copy_from_slice(&row[from..from + channels]);
                     }
                 }
             }
-            for (pixel, &to) in padded.chunks_exact(channels).zip(&columns_from) {
-                out[to..to + channels].iter_mut().zip(pixel).for_each(|(sum, &v)| *sum += v);
-            }
-        },
-    );
-    let mut out = Raster::new(height, width, channels);
-    for p in 0..padded_height {
-        let to = mirror(p as isize - above, height);
-        out.row_mut(to).iter_mut().zip(folded.row(p)).for_each(|(sum, &v)| *sum += v);
+        });
+        Continued(out)
     }
-    out
+
+    /// C padded.
+    fn correlate(&self, padded: &Continued<T>) -> Raster<T> {
+        let mut out = Raster::new(self.low.0, self.low.1, self.channels);
+        let length = self.row_length();
+        out.data.par_chunks_mut(self.low.1 * self.channels).enumerate().with_min_len(LEAST_ROWS).for_each(
+            |(i, out)| {
+                for (ky, taps) in self.forward.iter().enumerate() {
+                    let y = self.step * i + ky;
+                    accumulate(out, &padded.0[y * length..(y + 1) * length], taps);
+                }
+            },
+        );
+        out
+    }
+
+    /// Cᵀ low.
+    fn spread(&self, low: &Raster<T>) -> Continued<T> {
+        assert_eq!((low.height, low.width, low.channels), (self.low.0, self.low.1, self.channels), "the blurred size");
+        let channels = self.channels;
+        let (before, line) = (self.zeros.0 * channels, (self.zeros.0 + self.low.1 + self.zeros.1) * channels);
+        let mut lines = vec![T::zero(); line * self.low.0];
+        for (i, out) in lines.chunks_exact_mut(line).enumerate() {
+            out[before..before + self.low.1 * channels].copy_from_slice(low.row(i));
+        }
+        let mut out = vec![T::zero(); (self.height + self.size.0 - 1) * self.row_length()];
+        out.par_chunks_mut(self.row_length()).enumerate().with_min_len(LEAST_ROWS).for_each(|(y, out)| {
+            // Row y is read by row i of the result through row ky = y − step · i of the kernel.
+            for ky in (y % self.step..self.size.0.min(y + 1)).step_by(self.step) {
+                let i = (y - ky) / self.step;
+                if i < self.low.0 {
+                    let source = &lines[i * line..(i + 1) * line];
+                    for (phase, taps) in out.chunks_exact_mut(self.pitch * channels).zip(&self.backward[ky]) {
+                        accumulate(phase, source, taps);
+                    }
+                }
+            }
+        });
+        Continued(out)
+    }
+
+    /// Eᵀ padded.
+    fn fold(&self, padded: &Continued<T>) -> Raster<T> {
+        let mut out = Raster::new(self.height, self.width, self.channels);
+        let (length, channels) = (self.row_length(), self.channels);
+        let shown = self.rows_by_what_they_show();
+        out.data.par_chunks_mut(self.width * channels).zip(shown).with_min_len(LEAST_ROWS).for_each(|(out, rows)| {
+            for y in rows {
+                let row = &padded.0[y * length..(y + 1) * length];
+                for &(to, from) in &self.columns {
+                    out[to..to + channels].iter_mut().zip(&row[from..from + channels]).for_each(|(sum, &v)| *sum += v);
+                }
+            }
+        });
+        out
+    }
+
+    fn rows_by_what_they_show(&self) -> Vec<Vec<usize>> {
+        let mut rows = vec![Vec::new(); self.height];
+        (0..self.height + self.size.0 - 1).for_each(|y| rows[self.shows(y)].push(y));
+        rows
+    }
+
+    /// E Eᵀ padded: what the continued rows and columns hold is added to those that they show, and
+    /// then shown again.
+    fn fold_and_extend(&self, padded: &mut Continued<T>) {
+        let length = self.row_length();
+        let inside = self.centre.0..self.centre.0 + self.height;
+        let outside = (0..self.height + self.size.0 - 1).filter(|y| !inside.contains(y));
+        for y in outside.clone() {
+            let to = self.centre.0 + self.shows(y);
+            let (to, from) = two_rows(&mut padded.0, length, to, y);
+            to.iter_mut().zip(from).for_each(|(sum, &mut v)| *sum += v);
+        }
+        let margin = |x: &usize| *x < self.centre.1 || *x >= self.centre.1 + self.width;
+        let places: Vec<(usize, usize)> = (0..self.columns.len())
+            .filter(margin)
+            .map(|x| {
+                let (shows, at) = self.columns[x];
+                (self.columns[self.centre.1 + shows / self.channels].1, at)
+            })
+            .collect();
+        padded.0[inside.start * length..inside.end * length].par_chunks_mut(length).with_min_len(LEAST_ROWS).for_each(
+            |row| {
+                for &(inner, outer) in &places {
+                    (0..self.channels).for_each(|c| row[inner + c] += row[outer + c]);
+                }
+                for &(inner, outer) in &places {
+                    (0..self.channels).for_each(|c| row[outer + c] = row[inner + c]);
+                }
+            },
+        );
+        for y in outside {
+            let from = self.centre.0 + self.shows(y);
+            let (from, to) = two_rows(&mut padded.0, length, from, y);
+            to.copy_from_slice(from);
+        }
+    }
+}
+
+/// Rows `a` and `b`, which differ.
+fn two_rows<T>(data: &mut [T], length: usize, a: usize, b: usize) -> (&mut [T], &mut [T]) {
+    let (first, second) = (a.min(b), a.max(b));
+    let (head, tail) = data.split_at_mut(second * length);
+    let (first, second) = (&mut head[first * length..(first + 1) * length], &mut tail[..length]);
+    if a < b { (first, second) } else { (second, first) }
+}
+
+/// out[i] += Σ weight · source[begin + i] over the taps (begin, weight). Products are rounded before
+/// they are added, so that every instruction set gives the same bits.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+fn accumulate<T: Real>(out: &mut [T], source: &[T], taps: &[(usize, T)]) {
+    let mut done = 0;
+    done += blocks::<T, 64>(&mut out[done..], &source[done..], taps);
+    done += blocks::<T, 16>(&mut out[done..], &source[done..], taps);
+    for (i, out) in out.iter_mut().enumerate().skip(done) {
+        taps.iter().for_each(|&(begin, weight)| *out += weight * source[begin + i]);
+    }
+}
+
+/// [`accumulate`] for as many whole blocks of `N` values as there are; returns how many values.
+#[inline(always)]
+fn blocks<T: Real, const N: usize>(out: &mut [T], source: &[T], taps: &[(usize, T)]) -> usize {
+    let (blocks, _) = out.as_chunks_mut::<N>();
+    for (b, block) in blocks.iter_mut().enumerate() {
+        let mut sums = *block;
+        for &(begin, weight) in taps {
+            let from = &source[begin + b * N..][..N];
+            for i in 0..N {
+                sums[i] += weight * from[i];
+            }
+        }
+        *block = sums;
+    }
+    blocks.len() * N
 }

@@ -1,9 +1,13 @@
 //! The exact adjoint of D, and the least-squares upscale that needs no network.
 
-use super::blur::blur_adjoint;
+use super::blur::Blur;
 use super::taps::{Taps, resample};
-use super::{Degradation, Downsample, direct_positions};
+use super::{Degradation, Downsample};
 use crate::{Raster, Real};
+use std::borrow::Cow;
+
+/// A map of pictures.
+type Map<'a, T> = Box<dyn Fn(&Raster<T>) -> Raster<T> + 'a>;
 
 impl Degradation {
     /// Dᵀ(low) for D from `height` × `width`: ⟨D x, y⟩ = ⟨x, Dᵀ y⟩, edges included.
@@ -12,24 +16,38 @@ impl Degradation {
     /// When `low` is not of the size that D gives.
     pub fn adjoint<T: Real>(&self, low: &Raster<T>, height: usize, width: usize) -> Raster<T> {
         assert_eq!((low.height, low.width), (self.low_size(height), self.low_size(width)), "the degraded size");
+        let channels = low.channels;
+        let blur = |kernel, step| Blur::new(kernel, step, height, width, channels);
         match (self.kernel(), self.downsample()) {
-            (Some(kernel), Downsample::Direct) => {
-                let rows = direct_positions(height, self.scale());
-                let columns = direct_positions(width, self.scale());
-                blur_adjoint(low, kernel, &rows, &columns, height, width)
-            }
+            (Some(kernel), Downsample::Direct) => match self.whole_scale() {
+                Some(step) => blur(kernel, step).adjoint(low),
+                None => {
+                    let mut dense = Raster::<T>::new(height, width, channels);
+                    // At the end of an axis a pixel may be kept twice.
+                    self.kept(height, width, channels, |from, to| {
+                        (0..channels).for_each(|c| dense.data[to + c] += low.data[from + c]);
+                    });
+                    blur(kernel, 1).adjoint(&dense)
+                }
+            },
             (kernel, _) => {
                 let axis = |size| Taps::resize(size, 1.0 / self.scale(), 0..self.low_size(size)).transposed(size);
                 let up = resample(low, &axis(height), &axis(width));
                 match kernel {
                     None => up,
-                    Some(kernel) => {
-                        let (rows, columns): (Vec<_>, Vec<_>) = ((0..height).collect(), (0..width).collect());
-                        blur_adjoint(&up, kernel, &rows, &columns, height, width)
-                    }
+                    Some(kernel) => blur(kernel, 1).adjoint(&up),
                 }
             }
         }
+    }
+
+    /// D(Dᵀ(·)) of degraded pictures of `height` × `width` with `channels` channels.
+    fn normal<T: Real>(&self, height: usize, width: usize, channels: usize) -> Map<'_, T> {
+        if let (Some(kernel), Downsample::Direct, Some(step)) = (self.kernel(), self.downsample(), self.whole_scale()) {
+            let blur = Blur::new(kernel, step, height, width, channels);
+            return Box::new(move |low| blur.normal(low));
+        }
+        Box::new(move |low| self.apply(&self.adjoint(low, height, width)))
     }
 }
 
@@ -53,36 +71,46 @@ impl LeastSquares {
     /// argmin ‖D x − low‖² + λ ‖x − prior‖², by conjugate gradients from x = prior, one step length
     /// over all channels (Hestenes and Stiefel, 1952). Not clipped.
     ///
-    /// # Panics
-    /// When D of `prior`'s size is not of `low`'s.
+    /// All search directions and residuals are Dᵀ of something of `low`'s size. The steps are made on
+    /// that: with p = Dᵀ q, r = Dᵀ s and G = D Dᵀ, ⟨r, r⟩ = ⟨s, G s⟩ and
+    /// ⟨p, (DᵀD + λ) p⟩ = ⟨G q, G q + λ q⟩. They are the same steps, on 1/s² of the pixels.
+    ///
+    /// Where D makes a row or a column more of `prior`'s size, `low` is continued by its last.
     pub fn solve<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, prior: Raster<T>) -> Raster<T> {
-        let mut residual = degradation.apply(&prior);
-        residual.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y - *d);
-        let mut r = degradation.adjoint(&residual, prior.height, prior.width);
-        let (mut x, mut p) = (prior, r.clone());
-        let mut size = dot(&r, &r);
+        let low = fitted(degradation, low, prior.height, prior.width);
+        let mut s = degradation.apply(&prior);
+        s.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y - *d);
+        let normal = degradation.normal::<T>(prior.height, prior.width, prior.channels);
         let lambda = T::of(self.lambda);
-        for _ in 0..self.steps {
+        let mut z = Raster::<T>::new(s.height, s.width, s.channels);
+        let mut q = s.clone();
+        let mut normal_q = normal(&s);
+        let mut size = dot(&s, &normal_q);
+        for step in 0..self.steps {
+            let along =
+                normal_q.data.iter().zip(&q.data).map(|(&g, &q)| g.wide() * (g + lambda * q).wide()).sum::<f64>();
             // Nothing left to explain: the photo is what D makes of x.
-            if size == 0.0 {
-                break;
-            }
-            let mut q = degradation.adjoint(&degradation.apply(&p), p.height, p.width);
-            q.data.iter_mut().zip(&p.data).for_each(|(q, &p)| *q += lambda * p);
-            let along = dot(&p, &q);
-            if along <= 0.0 {
+            if !(size > 0.0 && along > 0.0) {
                 break;
             }
             let alpha = T::of(size / along);
-            for ((x, r), (&p, &q)) in x.data.iter_mut().zip(&mut r.data).zip(p.data.iter().zip(&q.data)) {
-                *x += alpha * p;
-                *r -= alpha * q;
+            z.data.iter_mut().zip(&q.data).for_each(|(z, &q)| *z += alpha * q);
+            if step + 1 == self.steps {
+                break;
             }
-            let next = dot(&r, &r);
+            for (s, (&q, &g)) in s.data.iter_mut().zip(q.data.iter().zip(&normal_q.data)) {
+                *s -= alpha * (g + lambda * q);
+            }
+            let normal_s = normal(&s);
+            let next = dot(&s, &normal_s);
             let beta = T::of(next / size);
-            p.data.iter_mut().zip(&r.data).for_each(|(p, &r)| *p = r + beta * *p);
+            q.data.iter_mut().zip(&s.data).for_each(|(q, &s)| *q = s + beta * *q);
+            normal_q.data.iter_mut().zip(&normal_s.data).for_each(|(g, &s)| *g = s + beta * *g);
             size = next;
         }
+        let mut x = prior;
+        let step = degradation.adjoint(&z, x.height, x.width);
+        x.data.iter_mut().zip(&step.data).for_each(|(x, &d)| *x += d);
         x
     }
 
@@ -94,23 +122,32 @@ impl LeastSquares {
         height: usize,
         width: usize,
     ) -> Raster<T> {
-        let prior = degradation.aligned_window(low, 0..height, 0..width);
-        let (seen_height, seen_width) = (degradation.low_size(height), degradation.low_size(width));
-        if (seen_height, seen_width) == (low.height, low.width) {
-            return self.solve(degradation, low, prior);
-        }
-        // round(s · size) may be a little more than D turns into `size` pixels: one more row or
-        // column then continues the photo, and weighs no more than any other.
-        let rows: Vec<usize> = (0..seen_height).map(|y| y.min(low.height - 1)).collect();
-        let mut seen = Raster::new(seen_height, seen_width, low.channels);
-        for (y, &from) in rows.iter().enumerate() {
-            for x in 0..seen_width {
-                let at = (y * seen_width + x) * low.channels;
-                seen.data[at..at + low.channels].copy_from_slice(low.pixel(from, x.min(low.width - 1)));
-            }
-        }
-        self.solve(degradation, &seen, prior)
+        self.solve(degradation, low, degradation.aligned_window(low, 0..height, 0..width))
     }
+}
+
+/// `low` as D would make it from `height` × `width` pixels: round(s · size) may be a little more
+/// than D turns into `size` pixels, or a little less. One more row or column then continues the
+/// photo, and weighs no more than any other.
+fn fitted<'a, T: Real>(
+    degradation: &Degradation,
+    low: &'a Raster<T>,
+    height: usize,
+    width: usize,
+) -> Cow<'a, Raster<T>> {
+    let (seen_height, seen_width) = (degradation.low_size(height), degradation.low_size(width));
+    if (seen_height, seen_width) == (low.height, low.width) {
+        return Cow::Borrowed(low);
+    }
+    let mut seen = Raster::new(seen_height, seen_width, low.channels);
+    for y in 0..seen_height {
+        for x in 0..seen_width {
+            let at = (y * seen_width + x) * low.channels;
+            let from = low.pixel(y.min(low.height - 1), x.min(low.width - 1));
+            seen.data[at..at + low.channels].copy_from_slice(from);
+        }
+    }
+    Cow::Owned(seen)
 }
 
 fn dot<T: Real>(a: &Raster<T>, b: &Raster<T>) -> f64 {

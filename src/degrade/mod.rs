@@ -6,11 +6,14 @@
 mod blur;
 mod least_squares;
 mod photo;
+mod start;
 mod taps;
 
-pub use blur::{blur, blur_at};
+use blur::Blur;
+pub use blur::blur;
 pub use least_squares::LeastSquares;
 pub use photo::{Noise, degrade_photo};
+pub use start::Start;
 pub use taps::Taps;
 
 use crate::kernel::{Kernel, Phase};
@@ -144,15 +147,37 @@ impl Degradation {
         low_size(size, self.scale)
     }
 
+    /// The scale, if it is a whole number.
+    fn whole_scale(&self) -> Option<usize> {
+        (self.scale.fract() == 0.0).then_some(self.scale as usize)
+    }
+
+    /// Calls `pair` with the first value of each pixel that direct subsampling of `height` × `width`
+    /// makes, and of the pixel that it keeps.
+    fn kept(&self, height: usize, width: usize, channels: usize, mut pair: impl FnMut(usize, usize)) {
+        let (rows, columns) = (direct_positions(height, self.scale), direct_positions(width, self.scale));
+        for (i, &y) in rows.iter().enumerate() {
+            for (j, &x) in columns.iter().enumerate() {
+                pair((i * columns.len() + j) * channels, (y * width + x) * channels);
+            }
+        }
+    }
+
     /// D(image). Values are neither clipped nor rounded.
     pub fn apply<T: Real>(&self, image: &Raster<T>) -> Raster<T> {
         let (height, width) = (self.low_size(image.height), self.low_size(image.width));
         match (&self.kernel, self.downsample) {
-            (Some(kernel), Downsample::Direct) => {
-                let rows = direct_positions(image.height, self.scale);
-                let columns = direct_positions(image.width, self.scale);
-                blur_at(image, kernel, &rows, &columns)
-            }
+            (Some(kernel), Downsample::Direct) => match self.whole_scale() {
+                Some(step) => Blur::new(kernel, step, image.height, image.width, image.channels).apply(image),
+                None => {
+                    let (dense, mut out) = (blur(image, kernel), Raster::new(height, width, image.channels));
+                    let channels = image.channels;
+                    self.kept(image.height, image.width, channels, |low, high| {
+                        out.data[low..low + channels].copy_from_slice(&dense.data[high..high + channels]);
+                    });
+                    out
+                }
+            },
             (Some(kernel), Downsample::Bicubic) => resize(&blur(image, kernel), 1.0 / self.scale, height, width),
             (None, _) => resize(image, 1.0 / self.scale, height, width),
         }

@@ -3,8 +3,12 @@
 use super::photos::{Photos, eight_bits, light};
 use super::random::{Purpose, below, generator, uniform};
 use super::recipe::{Degradations, Model, Recipe};
+use crate::adapt::forward;
 use crate::adapt::geometry::Turn;
-use crate::degrade::{self, Degradation};
+use crate::degrade::Degradation;
+use crate::engine::cpu::CpuEngine;
+use crate::engine::{Engine, Shape};
+use crate::network::{Architecture, Network};
 use crate::{Error, Raster, Result};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -31,6 +35,26 @@ pub struct Patches {
     batch: usize,
     model: Model,
     degradation: Degradations,
+    /// The passes before the trained one.
+    earlier: Option<Earlier>,
+}
+
+/// Passes that are not trained any more.
+struct Earlier {
+    engine: CpuEngine,
+    architecture: Architecture,
+    parameters: Vec<<CpuEngine as Engine>::Tensor>,
+}
+
+impl Earlier {
+    fn new(model: &Model, parameters: &[f32]) -> Result<Self> {
+        // In the feeder's thread.
+        let (engine, architecture) = (CpuEngine::new(Some(1))?, model.network()?);
+        let count = architecture.parameter_count();
+        let parameters = parameters.chunks_exact(count);
+        let parameters = parameters.map(|part| engine.upload(Shape::flat(count), part)).collect::<Result<_>>()?;
+        Ok(Earlier { engine, architecture, parameters })
+    }
 }
 
 /// Number `index` of the eight flips and rotations.
@@ -44,27 +68,18 @@ fn margin(scale: f64, degradation: &Degradations) -> usize {
     (4.0 * scale).ceil() as usize + scale.ceil() as usize + degradation.size.div_ceil(2)
 }
 
-/// The network input for LR pixels: what the output is added to. Rows and columns from (`y`, `x`)
-/// on, `size` of each, of the HR picture.
-fn network_input(low: &Raster<f32>, degradation: &Degradation, y: usize, x: usize, size: usize) -> Raster<f32> {
-    degrade::resize_window(low, degradation.scale(), y..y + size, x..x + size)
-}
-
-/// Input and target for the square of `patch` pixels at (y, x) of `photo`, turned before the
-/// degradation.
+/// The square of `patch` pixels at (y, x) of `photo` with the `margin` of pixels around it that the
+/// photo has, turned; and where the square lies in it.
 ///
-/// The patch is degraded with the `margin` of pixels around it that the photo has, as if that were
-/// the whole photo: its LR is a cut of the photo's where the cut begins on a multiple of the scale,
-/// and otherwise of a photo that begins a few pixels later.
-fn pair(
+/// It is degraded as if that were the whole photo: its LR is a cut of the photo's where the cut begins
+/// on a multiple of the scale, and otherwise of a photo that begins a few pixels later.
+fn surroundings(
     photo: &Raster<u8>,
     (y, x): (usize, usize),
     patch: usize,
     margin: usize,
     turn: Turn,
-    degradation: &Degradation,
-    round: bool,
-) -> (Raster<f32>, Raster<f32>) {
+) -> (Raster<f32>, (usize, usize)) {
     let (top, left) = (y.saturating_sub(margin), x.saturating_sub(margin));
     let (bottom, right) = ((y + patch + margin).min(photo.height), (x + patch + margin).min(photo.width));
     let context = turn.apply(&photo.crop(top, left, bottom - top, right - left));
@@ -78,25 +93,46 @@ fn pair(
     if turn.horizontal {
         x = context.width - patch - x;
     }
-    let context = light::<f32>(&context);
-    let mut low = degradation.apply(&context);
-    if round {
-        low = light(&eight_bits(&low));
-    }
-    (network_input(&low, degradation, y, x, patch), context.crop(y, x, patch, patch))
+    (light(&context), (y, x))
+}
+
+/// The LR pixels of `context`.
+fn degraded(context: &Raster<f32>, degradation: &Degradation, round: bool) -> Raster<f32> {
+    let low = degradation.apply(context);
+    if round { light(&eight_bits(&low)) } else { low }
 }
 
 impl Patches {
-    /// Patches as the recipe says, of these photos.
-    pub fn new(recipe: &Recipe, photos: Photos) -> Self {
-        Patches {
+    /// Patches as the recipe says, of these photos; `earlier` are the parameters of the passes before
+    /// the trained one.
+    ///
+    /// # Errors
+    /// An engine for those that cannot be started.
+    pub fn new(recipe: &Recipe, photos: Photos, earlier: &[f32]) -> Result<Self> {
+        let earlier = (!earlier.is_empty()).then(|| Earlier::new(&recipe.model, earlier)).transpose()?;
+        Ok(Patches {
+            earlier,
             photos,
             seed: recipe.seed,
             patch: recipe.data.patch,
             batch: recipe.data.batch,
             model: recipe.model.clone(),
             degradation: recipe.degradation.clone(),
+        })
+    }
+
+    /// The trained pass's input of `height` × `width` pixels for LR pixels.
+    fn input(&self, degradation: &Degradation, low: &Raster<f32>, height: usize, width: usize) -> Result<Raster<f32>> {
+        let course = self.model.course();
+        let mut estimate = course.begin(degradation, low, height, width);
+        if let Some(Earlier { engine, architecture, parameters }) = &self.earlier {
+            let network = Network::new(engine, architecture);
+            for params in parameters {
+                let made = forward(&network, params, &estimate, usize::MAX)?;
+                estimate = course.between(degradation, low, made);
+            }
         }
+        Ok(estimate)
     }
 
     /// The patches of step `step`.
@@ -114,7 +150,11 @@ impl Patches {
             let kernel = self.degradation.draw(scale, || uniform(&mut random));
             let degradation = Degradation::new(scale, kernel, self.model.downsample.into())?;
             let margin = margin(scale, &self.degradation);
-            let (input, target) = pair(photo, (y, x), self.patch, margin, turn, &degradation, self.degradation.round);
+            let (context, (y, x)) = surroundings(photo, (y, x), self.patch, margin, turn);
+            let low = degraded(&context, &degradation, self.degradation.round);
+            let input = self.input(&degradation, &low, context.height, context.width)?;
+            let (input, target) =
+                (input.crop(y, x, self.patch, self.patch), context.crop(y, x, self.patch, self.patch));
             batch.input.extend_from_slice(&input.data);
             batch.target.extend_from_slice(&target.data);
         }
@@ -169,6 +209,7 @@ impl Feeder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::degrade;
     use crate::degrade::Downsample;
     use crate::kernel::Kernel;
 
@@ -214,7 +255,11 @@ mod tests {
                 let up = degrade::resize(&low, scale, turned.height, turned.width);
                 // Near a corner of the photo, and well inside.
                 for (y, x) in [(0, 12), (48, 60)] {
-                    let (input, target) = pair(&whole, (y, x), patch, margin, turn, &degradation, true);
+                    let (context, at) = surroundings(&whole, (y, x), patch, margin, turn);
+                    let target = context.crop(at.0, at.1, patch, patch);
+                    let input = degraded(&context, &degradation, true);
+                    let input = degrade::resize(&input, scale, context.height, context.width);
+                    let input = input.crop(at.0, at.1, patch, patch);
                     // Where the patch lies in the turned photo.
                     let (mut ty, mut tx) = if turn.transpose { (x, y) } else { (y, x) };
                     if turn.vertical {
@@ -238,7 +283,9 @@ mod tests {
     #[test]
     fn batches_depend_on_seed_and_step_alone() {
         let gaussian = "[degradation]\nkernels = \"gaussian\"\nsmall_share = 0.2\n";
-        let make = |recipe: &Recipe| Patches::new(recipe, Photos::new(vec![photo(40, 50), photo(90, 30)], &[1.0, 2.0]));
+        let make = |recipe: &Recipe| {
+            Patches::new(recipe, Photos::new(vec![photo(40, 50), photo(90, 30)], &[1.0, 2.0]), &[]).unwrap()
+        };
         let recipe = recipe(gaussian);
         let patches = Arc::new(make(&recipe));
         let direct: Vec<Batch> = (1..=9).map(|step| patches.batch(step).unwrap()).collect();
@@ -269,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_feeder_that_is_not_read_ends() {
-        let patches = Arc::new(Patches::new(&recipe(""), Photos::new(vec![photo(40, 40)], &[1.0])));
+        let patches = Arc::new(Patches::new(&recipe(""), Photos::new(vec![photo(40, 40)], &[1.0]), &[]).unwrap());
         let weak = Arc::downgrade(&patches);
         drop(Feeder::start(patches, 1..=u64::MAX).unwrap());
         for _ in 0..200 {

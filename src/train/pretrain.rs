@@ -74,6 +74,8 @@ struct Trainer<'a, E: Engine<Elem = f32>> {
     architecture: Architecture,
     recipe: &'a Recipe,
     text: &'a str,
+    /// The parameters of the passes before the trained one.
+    before: Vec<f32>,
     tensors: Tensors<E::Tensor>,
     state: State,
     judge: Option<Judge>,
@@ -106,10 +108,11 @@ pub fn pretrain<E: Engine<Elem = f32>>(
         Some(_) => Vec::new(),
     };
 
+    let before = earlier_passes(recipe, &architecture)?;
     let photos = Photos::read(&options.data, &recipe.data.photos, recipe.data.patch)?;
     let judge_on = |everything: bool| {
         let wanted = recipe.validation.as_ref().filter(|validation| !everything || validation.final_on_all);
-        wanted.map(|validation| Judge::read(&options.data, &recipe.model, validation, everything)).transpose()
+        wanted.map(|validation| Judge::read(&options.data, &recipe.model, validation, everything, &before)).transpose()
     };
     let (judge, last_judge) = (judge_on(false)?, judge_on(true)?);
     let fingerprint = photos.fingerprint();
@@ -160,17 +163,19 @@ pub fn pretrain<E: Engine<Elem = f32>>(
         }
     };
     std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+    let patches = Patches::new(recipe, photos, &before)?;
     let trainer = Trainer {
         network: Network::new(engine, &architecture),
         architecture,
         recipe,
         text,
+        before,
         tensors,
         state,
         judge,
         last_judge,
     };
-    trainer.run(Arc::new(Patches::new(recipe, photos)), &options.stop, observe)
+    trainer.run(Arc::new(patches), &options.stop, observe)
 }
 
 /// The checkpoint to go on from, if any.
@@ -229,6 +234,26 @@ fn earlier(
     Ok(Some(checkpoint))
 }
 
+/// The parameters of the passes before the trained one.
+fn earlier_passes(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f32>> {
+    let model = &recipe.model;
+    let Some(path) = &model.earlier else { return Ok(Vec::new()) };
+    let weights = Weights::load(path)?;
+    let Weights { architecture: found, info, .. } = &weights;
+    if found != architecture || info.passes + 1 != model.passes || info.start != model.start {
+        let what = format!(
+            "holds a network {found} with {} passes from the {} start; [model] earlier needs {architecture} with {} \
+             from the {} start",
+            info.passes,
+            info.start,
+            model.passes - 1,
+            model.start
+        );
+        return Err(Error::file(path, what));
+    }
+    Ok(weights.parameters)
+}
+
 /// The weights that a training begins with: those of the recipe, or He's (2015) normal ones.
 fn first_weights(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f32>> {
     if let Some(path) = &recipe.model.initial {
@@ -237,7 +262,9 @@ fn first_weights(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f32
             let what = format!("holds a network {}, the recipe's is {architecture}", weights.architecture);
             return Err(Error::file(path, what));
         }
-        return Ok(weights.parameters);
+        // Of several passes, the last is the nearest to what comes after it.
+        let from = weights.parameters.len() - architecture.parameter_count();
+        return Ok(weights.parameters[from..].to_vec());
     }
     let mut params = vec![0.0; architecture.parameter_count()];
     let layers = architecture.layers();
@@ -377,7 +404,8 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         }
         let (Some(best), Some(judge)) = (self.state.best, &self.last_judge) else { return Ok(()) };
         let weights = Weights::load(&folder.join(BEST))?;
-        let params = self.network.engine().upload(Shape::flat(weights.parameters.len()), &weights.parameters)?;
+        let own = &weights.parameters[self.before.len()..];
+        let params = self.network.engine().upload(Shape::flat(own.len()), own)?;
         let mut judgement = judge.judge(&self.network, &params, best.step)?;
         judgement.last = true;
         judgement.best = true;
@@ -395,13 +423,15 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         let model = &recipe.model;
         let kernels = recipe.degradation.kernels != Kernels::None;
         let mut info = Info::new(&model.name, model.scale_range(), model.downsample.into(), kernels);
-        info.start = model.start.to_string();
+        info.start = model.start;
         info.recipe = self.text.to_owned();
         let judged = judgement
             .map_or("not validated".to_owned(), |judgement| format!("validation {:.3} dB", judgement.validation));
         let (version, step) = (env!("CARGO_PKG_VERSION"), self.state.step);
         info.provenance = format!("mzsr {version} pretrain, step {step} of {}, {judged}", recipe.steps);
-        let parameters = self.network.engine().download(self.kept())?;
+        let mut parameters = self.before.clone();
+        parameters.extend(self.network.engine().download(self.kept())?);
+        info.passes = model.passes;
         Ok(Weights { architecture: self.architecture.clone(), parameters, info })
     }
 

@@ -11,6 +11,8 @@
 //! start = "bicubic"               # what the network's output is added to
 //! architecture = "3-64-64-64-64-64-64-64-3"
 //! initial = "weights.safetensors" # default: random weights, drawn from the seed
+//! passes = 2                      # through the network; default 1. The last one is trained,
+//! earlier = "first.safetensors"   # those before it stay as they are in this file
 //!
 //! [data]
 //! photos = ["train/a", { folder = "train/b", weight = 2, shrink = 1.5 }]
@@ -58,9 +60,11 @@
 //!
 //! Paths are relative to the current directory, those of photos to `--data` if it is given.
 
-use crate::degrade::{self, Downsample};
+use crate::adapt::Course;
+use crate::degrade::{self, Downsample, Start};
 use crate::kernel::Kernel;
 use crate::network::Architecture;
+use crate::network::weights::MAX_PASSES;
 use crate::{Error, Result};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
@@ -117,6 +121,11 @@ pub struct Model {
     pub architecture: String,
     /// Weights to begin with; random ones otherwise.
     pub initial: Option<PathBuf>,
+    /// How often a photo goes through the network; the last pass is trained.
+    #[serde(default = "Model::default_passes")]
+    pub passes: usize,
+    /// The weights of the passes before it.
+    pub earlier: Option<PathBuf>,
 }
 
 /// How pixels are dropped, as written in a recipe.
@@ -136,26 +145,6 @@ impl From<Dropping> for Downsample {
             Dropping::Direct => Downsample::Direct,
             Dropping::Bicubic => Downsample::Bicubic,
         }
-    }
-}
-
-/// What the network's output is added to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Start {
-    /// The cubic upscale of `imresize`.
-    #[default]
-    Bicubic,
-    /// The least-squares upscale on the grid that D samples.
-    LeastSquares,
-}
-
-impl fmt::Display for Start {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Start::Bicubic => "bicubic",
-            Start::LeastSquares => "least-squares",
-        })
     }
 }
 
@@ -307,6 +296,15 @@ pub struct Output {
 impl Model {
     fn default_architecture() -> String {
         Architecture::mzsr().to_string()
+    }
+
+    fn default_passes() -> usize {
+        1
+    }
+
+    /// How a photo goes through the network.
+    pub fn course(&self) -> Course {
+        Course { start: self.start, passes: self.passes, ..Course::default() }
     }
 
     /// The network; [`Recipe::check`] has made sure that it is one.
@@ -534,8 +532,16 @@ impl Recipe {
         if let Some(wrong) = model.scale.iter().find(|s| !(1.0..=maximum).contains(*s)) {
             return no("[model] scale", format!("= {wrong}: use 1 to {maximum}"));
         }
-        if model.start == Start::LeastSquares {
-            return no("[model] start", "= \"least-squares\" cannot be trained yet: use \"bicubic\"".to_owned());
+        if !(1..=MAX_PASSES).contains(&model.passes) {
+            return no("[model] passes", format!("= {}: use 1 to {MAX_PASSES}", model.passes));
+        }
+        if (model.passes > 1) != model.earlier.is_some() {
+            let what = if model.passes > 1 {
+                "is missing: name the weights of the passes before"
+            } else {
+                "is given, but passes = 1: leave it out"
+            };
+            return no("[model] earlier", what.to_owned());
         }
         if let Err(error) = model.network() {
             return no("[model] architecture", format!("= \"{}\": {error}", model.architecture));

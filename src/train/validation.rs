@@ -3,7 +3,7 @@
 use super::log::Judgement;
 use super::photos;
 use super::recipe::{Dropping, Model, Validation};
-use crate::adapt::{Plan, Rates, Restorer};
+use crate::adapt::{Course, Plan, Rates, Restorer};
 use crate::degrade::Degradation;
 use crate::engine::Engine;
 use crate::image::paths::images_in;
@@ -24,15 +24,24 @@ pub struct Judge {
     photos: Vec<Raster<u8>>,
     /// Name and degradation.
     cases: Vec<(String, Degradation)>,
+    course: Course,
+    earlier: Vec<f32>,
 }
 
 impl Judge {
     /// Reads photos (relative to `root`) and kernels. With `everything` the limit and the crop of
-    /// the recipe are left aside.
+    /// the recipe are left aside. `earlier` are the parameters of the passes before the one that is
+    /// judged.
     ///
     /// # Errors
     /// Photos or kernels that cannot be read or used.
-    pub fn read(root: &Path, model: &Model, validation: &Validation, everything: bool) -> Result<Self> {
+    pub fn read(
+        root: &Path,
+        model: &Model,
+        validation: &Validation,
+        everything: bool,
+        earlier: &[f32],
+    ) -> Result<Self> {
         let mut files = Vec::new();
         for folder in &validation.photos {
             files.extend(images_in(&root.join(folder))?);
@@ -55,7 +64,7 @@ impl Judge {
                 Ok(photo)
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Judge { photos, cases: cases(model, validation)? })
+        Ok(Judge { photos, cases: cases(model, validation)?, course: model.course(), earlier: earlier.to_vec() })
     }
 
     /// The number of photos.
@@ -75,13 +84,15 @@ impl Judge {
         step: u64,
     ) -> Result<Judgement> {
         let start = Instant::now();
-        let parameters = network.engine().download(params)?;
+        let mut parameters = self.earlier.clone();
+        parameters.extend(network.engine().download(params)?);
         let mut cases = Vec::with_capacity(self.cases.len());
         for (name, degradation) in &self.cases {
             let scale = degradation.scale();
             let restorer = Restorer {
                 network,
                 parameters: &parameters,
+                course: self.course,
                 degradation,
                 rates: &Rates(Vec::new()),
                 updates: 0,

@@ -1,6 +1,6 @@
 //! Safetensors: ours, and those that PyTorch writes.
 
-use super::{Info, MAX_BYTES, Weights, parse_scale, quoted};
+use super::{Info, MAX_BYTES, MAX_PASSES, Weights, parse_scale, quoted};
 use crate::network::Architecture;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 const FORMAT: &str = "mzsr-weights-1";
 /// The most tensors that are looked at.
-const MAX_TENSORS: usize = 2 * crate::network::architecture::MAX_LAYERS;
+const MAX_TENSORS: usize = 2 * crate::network::architecture::MAX_LAYERS * MAX_PASSES;
 
 type Found<T> = Result<T, String>;
 
@@ -76,15 +76,22 @@ fn ours(metadata: &HashMap<String, String>, tensors: Vec<(&str, TensorView)>, na
     if let Some(text) = get("rates") {
         info.rates = serde_json::from_str(text).map_err(|_| wrong("rates", text))?;
     }
-    info.start = need("start")?.to_owned();
+    let start = need("start")?;
+    info.start = start.parse().map_err(|_| wrong("start", start))?;
+    if let Some(text) = get("passes") {
+        let passes = text.parse().ok().filter(|passes| (1..=MAX_PASSES).contains(passes));
+        info.passes = passes.ok_or_else(|| wrong("passes", text))?;
+    }
     info.recipe = get("recipe").unwrap_or_default().to_owned();
     info.provenance = get("provenance").unwrap_or_default().to_owned();
     let mut by_name: HashMap<&str, TensorView> = tensors.into_iter().collect();
     let mut parameters = Vec::new();
-    for (index, pair) in architecture.channels.windows(2).enumerate() {
+    let layers =
+        (0..info.passes).flat_map(|pass| architecture.channels.windows(2).enumerate().map(move |at| (pass, at)));
+    for (pass, (index, pair)) in layers {
         let shapes = [vec![pair[1], pair[0], 3, 3], vec![pair[1]]];
         for (part, shape) in ["weight", "bias"].into_iter().zip(shapes) {
-            let name = format!("conv{}.{part}", index + 1);
+            let name = format!("{}conv{}.{part}", prefix(pass), index + 1);
             let tensor = by_name
                 .remove(name.as_str())
                 .ok_or_else(|| format!("lacks tensor {name} of its network {architecture}; make it again"))?;
@@ -95,6 +102,11 @@ fn ours(metadata: &HashMap<String, String>, tensors: Vec<(&str, TensorView)>, na
         return Err(format!("holds tensor {}, which {architecture} does not have; make it again", quoted(extra)));
     }
     Ok(Weights { architecture, parameters, info })
+}
+
+/// What the names of tensors of pass `pass` (from 0) begin with.
+fn prefix(pass: usize) -> String {
+    if pass == 0 { String::new() } else { format!("pass{}.", pass + 1) }
 }
 
 fn write_scale([min, max]: [f64; 2]) -> String {
@@ -211,7 +223,10 @@ pub(super) fn write(weights: &Weights) -> Found<Vec<u8>> {
         put("downsample", info.downsample.to_string());
         put("kernels", info.kernels.to_string());
     }
-    put("start", info.start.clone());
+    put("start", info.start.to_string());
+    if info.passes > 1 {
+        put("passes", info.passes.to_string());
+    }
     if let Some(updates) = info.updates {
         put("updates", updates.to_string());
     }
@@ -220,15 +235,19 @@ pub(super) fn write(weights: &Weights) -> Found<Vec<u8>> {
     put("provenance", info.provenance.clone());
     let bytes: Vec<u8> = parameters.iter().flat_map(|value| value.to_le_bytes()).collect();
     let mut tensors = Vec::new();
-    for (index, layer) in architecture.layers().into_iter().enumerate() {
+    let layers = architecture.layers();
+    let layers =
+        (0..info.passes).flat_map(|pass| layers.iter().enumerate().map(move |(index, layer)| (pass, index, layer)));
+    for (pass, index, layer) in layers {
+        let first = pass * architecture.parameter_count();
         let parts = [
             ("weight", vec![layer.output, layer.input, 3, 3], layer.weight_range()),
             ("bias", vec![layer.output], layer.bias_range()),
         ];
         for (part, shape, range) in parts {
-            let data = bytes.get(4 * range.start..4 * range.end).ok_or("too few parameters")?;
+            let data = bytes.get(4 * (first + range.start)..4 * (first + range.end)).ok_or("too few parameters")?;
             let view = TensorView::new(Dtype::F32, shape, data).map_err(|error| error.to_string())?;
-            tensors.push((format!("conv{}.{part}", index + 1), view));
+            tensors.push((format!("{}conv{}.{part}", prefix(pass), index + 1), view));
         }
     }
     let bytes = serialize(tensors, Some(metadata)).map_err(|error| error.to_string())?;

@@ -12,11 +12,14 @@
 //! | `scale` | `2`, or a range: `2..4` |
 //! | `downsample` | `direct` or `bicubic` |
 //! | `kernels` | `true` if trained over blur kernels, `false` if without blur |
-//! | `start` | what the network's output is added to: `bicubic` (the `imresize` upscale) |
+//! | `start` | what the network's output is added to: `bicubic` (the `imresize` upscale), or `least-squares` |
+//! | `passes` | how often a photo goes through the network, each time with parameters of its own; absent if once |
 //! | `updates` | the number of gradient steps trained for; absent if none |
 //! | `rates` | learning rates, JSON: one row an update, of one value or one a layer |
 //! | `recipe` | the recipe of the training, as text |
 //! | `provenance` | where they come from |
+//!
+//! With several passes the tensors of the second are called `pass2.conv1.weight`, ….
 //!
 //! `scale`, `downsample` and `kernels` are absent together when nobody recorded them.
 //!
@@ -28,7 +31,7 @@ pub mod builtin;
 mod file;
 mod tensorflow;
 
-use crate::degrade::{Downsample, MAX_SCALE};
+use crate::degrade::{Downsample, MAX_SCALE, Start};
 use crate::network::Architecture;
 use crate::{Error, Result, whole};
 use std::io::{Read, Write};
@@ -39,12 +42,15 @@ pub const MAX_BYTES: usize = 64 << 20;
 /// The largest number of updates that weights may have been trained for, and of rows of rates.
 pub const MAX_UPDATES: usize = 10_000;
 
+/// The most passes through a network.
+pub const MAX_PASSES: usize = 3;
+
 /// The parameters of a network and what is known about them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     /// The network.
     pub architecture: Architecture,
-    /// Its parameters, flat, in the order of [`Architecture::layers`].
+    /// Its parameters, flat, in the order of [`Architecture::layers`]; one pass after the other.
     pub parameters: Vec<f32>,
     /// What they were trained for.
     pub info: Info,
@@ -63,8 +69,10 @@ pub struct Info {
     pub downsample: Downsample,
     /// Whether the training went over blur kernels; if not, there was no blur.
     pub kernels: bool,
-    /// What the network's output is added to: `bicubic`, the `imresize` upscale.
-    pub start: String,
+    /// What the network's output is added to.
+    pub start: Start,
+    /// How often a photo goes through the network, each time with parameters of its own.
+    pub passes: usize,
     /// The number of gradient steps trained for, if any.
     pub updates: Option<usize>,
     /// Learning rates: a row an update, each with one value or one a layer. The last row holds
@@ -86,7 +94,8 @@ impl Info {
             scale,
             downsample,
             kernels,
-            start: "bicubic".to_owned(),
+            start: Start::Bicubic,
+            passes: 1,
             updates: None,
             rates: published_rates(scale, downsample),
             recipe: String::new(),
@@ -121,8 +130,8 @@ impl Info {
         if !(1.0..=MAX_SCALE).contains(&min) || !(min..=MAX_SCALE).contains(&max) {
             return Err(format!("scale {min} to {max} is not within 1 to {MAX_SCALE}"));
         }
-        if self.start != "bicubic" {
-            return Err(format!("start {} is not known; only `bicubic` is", quoted(&self.start)));
+        if !(1..=MAX_PASSES).contains(&self.passes) {
+            return Err(format!("passes are {}; 1 to {MAX_PASSES} are known", self.passes));
         }
         if self.updates.is_some_and(|updates| updates > MAX_UPDATES) || self.rates.len() > MAX_UPDATES {
             return Err(format!("updates and rows of rates are at most {MAX_UPDATES}"));
@@ -232,14 +241,16 @@ impl Weights {
         if architecture.channels.first() != Some(&3) {
             return Err(format!("the network {architecture} does not take pictures of 3 channels"));
         }
-        let count = architecture.parameter_count();
+        info.check(architecture.depth())?;
+        let count = architecture.parameter_count() * info.passes;
         if parameters.len() != count {
-            return Err(format!("{} parameters where {architecture} has {count}", parameters.len()));
+            let passes = info.passes;
+            return Err(format!("{} parameters where {architecture} has {count} in {passes} passes", parameters.len()));
         }
         if let Some(at) = parameters.iter().position(|value| !value.is_finite()) {
             return Err(format!("parameter {at} is {}; the training that made it diverged", parameters[at]));
         }
-        info.check(architecture.depth())
+        Ok(())
     }
 }
 

@@ -1,0 +1,85 @@
+//! What goes into a network: the start, and the data step between two passes.
+
+use super::plan::HALO;
+use super::son::{tiles, with_halo};
+use crate::degrade::{Degradation, LeastSquares, Start, resize};
+use crate::engine::{Engine, Shape};
+use crate::network::Network;
+use crate::{Raster, Real, Result};
+
+/// How a photo goes through a network: once from its start, or several times with a data step in
+/// between, each time with parameters of its own. The same for the photo, for its son, and in
+/// training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Course {
+    /// What the first pass begins with.
+    pub start: Start,
+    /// Passes, at least 1.
+    pub passes: usize,
+    /// λ of the least-squares start. Between passes μ = 10 λ.
+    pub lambda: f64,
+}
+
+impl Default for Course {
+    /// The paper's: once, from the bicubic upscale.
+    fn default() -> Self {
+        Course { start: Start::Bicubic, passes: 1, lambda: LeastSquares::default().lambda }
+    }
+}
+
+impl Course {
+    /// The input of the first pass: `height` × `width` pixels.
+    pub fn begin<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, height: usize, width: usize) -> Raster<T> {
+        match self.start {
+            Start::Bicubic => resize(low, degradation.scale(), height, width),
+            Start::LeastSquares => {
+                let solver = LeastSquares { lambda: self.lambda, ..LeastSquares::default() };
+                solver.upscale(degradation, low, height, width)
+            }
+        }
+    }
+
+    /// The input of the next pass from what a pass made:
+    /// argmin ‖D x − low‖² + μ ‖x − made‖², four steps.
+    pub fn between<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, made: Raster<T>) -> Raster<T> {
+        LeastSquares { lambda: 10.0 * self.lambda, steps: 4 }.solve(degradation, low, made)
+    }
+
+    /// HR pixels around a tile that its result depends on: what the network sees in each pass, and
+    /// what a solve carries over half an 8-bit level. None for the bicubic start, which needs no
+    /// solve.
+    pub fn halo(&self, degradation: &Degradation) -> usize {
+        match self.start {
+            Start::Bicubic if self.passes == 1 => HALO,
+            _ => {
+                let kernel = degradation.kernel().map_or(0, |kernel| kernel.height.max(kernel.width));
+                self.passes * (HALO + 2 * kernel + (8.0 * degradation.scale()).ceil() as usize)
+            }
+        }
+    }
+}
+
+/// The network's output for `input`, of the same size; tiles of at most `side` give the same bits
+/// as the whole.
+pub(crate) fn forward<E: Engine>(
+    network: &Network<'_, E>,
+    params: &E::Tensor,
+    input: &Raster<E::Elem>,
+    side: usize,
+) -> Result<Raster<E::Elem>> {
+    let engine = network.engine();
+    let (height, width) = (input.height, input.width);
+    let mut out = Raster::new(height, width, 3);
+    for core in tiles(height, width, side) {
+        let seen = with_halo(core, HALO, height, width);
+        let part = input.crop(seen.y, seen.x, seen.height, seen.width);
+        let part = engine.upload(Shape::new(1, seen.height, seen.width, 3), &part.data)?;
+        let made = engine.download(&network.output(params, &part)?)?;
+        for y in 0..core.height {
+            let from = ((core.y - seen.y + y) * seen.width + core.x - seen.x) * 3;
+            let to = ((core.y + y) * width + core.x) * 3;
+            out.data[to..to + core.width * 3].copy_from_slice(&made[from..from + core.width * 3]);
+        }
+    }
+    Ok(out)
+}
