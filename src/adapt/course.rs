@@ -28,13 +28,21 @@ impl Default for Course {
 }
 
 impl Course {
-    /// The input of the first pass: `height` × `width` pixels.
-    pub fn begin<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, height: usize, width: usize) -> Raster<T> {
+    /// The input of the first pass: `height` × `width` pixels. What is solved is solved in the
+    /// precision `P`: f64 for photos; f32 does for patches to train on, whose rounding to 8 bits
+    /// matters far more.
+    pub fn begin<P: Real, T: Real>(
+        &self,
+        degradation: &Degradation,
+        low: &Raster<T>,
+        height: usize,
+        width: usize,
+    ) -> Raster<T> {
         match self.start {
             Start::Bicubic => resize(low, degradation.scale(), height, width),
             Start::LeastSquares => {
                 let solver = LeastSquares { lambda: self.lambda, ..LeastSquares::default() };
-                solver.upscale(degradation, low, height, width)
+                solver.upscale_in::<P, T>(degradation, low, height, width)
             }
         }
     }

@@ -363,7 +363,7 @@ impl<E: Engine> Restorer<'_, E> {
         let (y, rows, high_y, high_rows) = axis(seen.y, seen.height, photo.height, height);
         let (x, columns, high_x, high_columns) = axis(seen.x, seen.width, photo.width, width);
         let low = photo.crop(y, x, rows, columns);
-        let mut estimate = self.course.begin(degradation, &low, high_rows, high_columns);
+        let mut estimate = self.course.begin::<f64, _>(degradation, &low, high_rows, high_columns);
         for (pass, params) in params.iter().enumerate() {
             if pass > 0 {
                 estimate = self.course.between(degradation, &low, estimate);

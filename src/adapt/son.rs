@@ -26,7 +26,7 @@ impl<T: Real> Son<T> {
     /// The son of `photo` (RGB in [0, 1]), enlarged again as `course` begins.
     pub fn of(photo: Raster<T>, degradation: &Degradation, course: &Course, cores: Vec<Window>) -> Self {
         let small = degradation.apply(&photo).map(|v| v.max(T::zero()).min(T::one()));
-        let input = course.begin(degradation, &small, photo.height, photo.width);
+        let input = course.begin::<f64, T>(degradation, &small, photo.height, photo.width);
         Son { small, input, target: photo, cores }
     }
 }

@@ -18,6 +18,8 @@ pub fn blur<T: Real>(image: &Raster<T>, kernel: &Kernel) -> Raster<T> {
 
 /// Rows that a thread takes at least.
 const LEAST_ROWS: usize = 4;
+/// Values beyond the last one needed that [`accumulate`] may read.
+const SLACK: usize = 64;
 
 /// Correlation of a picture of a certain size with a kernel, at every `step`-th pixel.
 pub(super) struct Blur<T> {
@@ -96,18 +98,24 @@ impl<T: Real> Blur<T> {
         self.fold(&self.spread(low))
     }
 
-    /// C E Eᵀ Cᵀ low.
-    pub fn normal(&self, low: &Raster<T>) -> Raster<T> {
+    /// C E Eᵀ Cᵀ low, and ‖Eᵀ Cᵀ low‖².
+    pub fn normal(&self, low: &Raster<T>) -> (Raster<T>, f64) {
         let mut spread = self.spread(low);
-        self.fold_and_extend(&mut spread);
-        self.correlate(&spread)
+        let size = self.fold_and_extend(&mut spread);
+        (self.correlate(&spread), size)
+    }
+
+    /// An empty continued picture with the slack that [`accumulate`] reads, and its length without.
+    fn continued(&self) -> (Vec<T>, usize) {
+        let length = (self.height + self.size.0 - 1) * self.row_length();
+        (vec![T::zero(); length + SLACK], length)
     }
 
     /// E image.
     fn extend(&self, image: &Raster<T>) -> Continued<T> {
-        let mut out = vec![T::zero(); (self.height + self.size.0 - 1) * self.row_length()];
+        let (mut out, length) = self.continued();
         let channels = self.channels;
-        out.par_chunks_mut(self.row_length()).enumerate().with_min_len(LEAST_ROWS).for_each(|(y, out)| {
+        out[..length].par_chunks_mut(self.row_length()).enumerate().with_min_len(LEAST_ROWS).for_each(|(y, out)| {
             let row = image.row(self.shows(y));
             match channels {
                 3 => {
@@ -133,7 +141,7 @@ impl<T: Real> Blur<T> {
             |(i, out)| {
                 for (ky, taps) in self.forward.iter().enumerate() {
                     let y = self.step * i + ky;
-                    accumulate(out, &padded.0[y * length..(y + 1) * length], taps);
+                    accumulate(out, &padded.0[y * length..], taps);
                 }
             },
         );
@@ -145,17 +153,17 @@ impl<T: Real> Blur<T> {
         assert_eq!((low.height, low.width, low.channels), (self.low.0, self.low.1, self.channels), "the blurred size");
         let channels = self.channels;
         let (before, line) = (self.zeros.0 * channels, (self.zeros.0 + self.low.1 + self.zeros.1) * channels);
-        let mut lines = vec![T::zero(); line * self.low.0];
+        let mut lines = vec![T::zero(); line * self.low.0 + SLACK];
         for (i, out) in lines.chunks_exact_mut(line).enumerate() {
             out[before..before + self.low.1 * channels].copy_from_slice(low.row(i));
         }
-        let mut out = vec![T::zero(); (self.height + self.size.0 - 1) * self.row_length()];
-        out.par_chunks_mut(self.row_length()).enumerate().with_min_len(LEAST_ROWS).for_each(|(y, out)| {
+        let (mut out, length) = self.continued();
+        out[..length].par_chunks_mut(self.row_length()).enumerate().with_min_len(LEAST_ROWS).for_each(|(y, out)| {
             // Row y is read by row i of the result through row ky = y − step · i of the kernel.
             for ky in (y % self.step..self.size.0.min(y + 1)).step_by(self.step) {
                 let i = (y - ky) / self.step;
                 if i < self.low.0 {
-                    let source = &lines[i * line..(i + 1) * line];
+                    let source = &lines[i * line..];
                     for (phase, taps) in out.chunks_exact_mut(self.pitch * channels).zip(&self.backward[ky]) {
                         accumulate(phase, source, taps);
                     }
@@ -188,8 +196,8 @@ impl<T: Real> Blur<T> {
     }
 
     /// E Eᵀ padded: what the continued rows and columns hold is added to those that they show, and
-    /// then shown again.
-    fn fold_and_extend(&self, padded: &mut Continued<T>) {
+    /// then shown again. Returns ‖Eᵀ padded‖².
+    fn fold_and_extend(&self, padded: &mut Continued<T>) -> f64 {
         let length = self.row_length();
         let inside = self.centre.0..self.centre.0 + self.height;
         let outside = (0..self.height + self.size.0 - 1).filter(|y| !inside.contains(y));
@@ -206,22 +214,43 @@ impl<T: Real> Blur<T> {
                 (self.columns[self.centre.1 + shows / self.channels].1, at)
             })
             .collect();
-        padded.0[inside.start * length..inside.end * length].par_chunks_mut(length).with_min_len(LEAST_ROWS).for_each(
-            |row| {
+        let rows = padded.0[inside.start * length..inside.end * length].par_chunks_mut(length);
+        let sizes: Vec<f64> = rows
+            .with_min_len(LEAST_ROWS)
+            .map(|row| {
                 for &(inner, outer) in &places {
                     (0..self.channels).for_each(|c| row[inner + c] += row[outer + c]);
                 }
+                for &(_, outer) in &places {
+                    row[outer..outer + self.channels].fill(T::zero());
+                }
+                let size = square(row);
                 for &(inner, outer) in &places {
                     (0..self.channels).for_each(|c| row[outer + c] = row[inner + c]);
                 }
-            },
-        );
+                size
+            })
+            .collect();
         for y in outside {
             let from = self.centre.0 + self.shows(y);
             let (from, to) = two_rows(&mut padded.0, length, from, y);
             to.copy_from_slice(from);
         }
+        sizes.iter().sum()
     }
+}
+
+/// Σ v², in f64, in an order that does not depend on the instruction set.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+pub(super) fn square<T: Real>(values: &[T]) -> f64 {
+    let (blocks, rest) = values.as_chunks::<16>();
+    let mut sums = [0.0; 16];
+    for block in blocks {
+        for i in 0..16 {
+            sums[i] += block[i].wide() * block[i].wide();
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|v| v.wide() * v.wide()).sum::<f64>()
 }
 
 /// Rows `a` and `b`, which differ.
@@ -233,15 +262,27 @@ fn two_rows<T>(data: &mut [T], length: usize, a: usize, b: usize) -> (&mut [T], 
 }
 
 /// out[i] += Σ weight · source[begin + i] over the taps (begin, weight). Products are rounded before
-/// they are added, so that every instruction set gives the same bits.
+/// they are added, so that every instruction set gives the same bits. `source` must reach `SLACK`
+/// values beyond the last one that is needed.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
 fn accumulate<T: Real>(out: &mut [T], source: &[T], taps: &[(usize, T)]) {
-    let mut done = 0;
-    done += blocks::<T, 64>(&mut out[done..], &source[done..], taps);
-    done += blocks::<T, 16>(&mut out[done..], &source[done..], taps);
-    for (i, out) in out.iter_mut().enumerate().skip(done) {
-        taps.iter().for_each(|&(begin, weight)| *out += weight * source[begin + i]);
+    let done = blocks::<T, SLACK>(out, source, taps);
+    let (rest, source) = (&mut out[done..], &source[done..]);
+    match rest.len() {
+        0 => {}
+        1..=16 => last::<T, 16>(rest, source, taps),
+        17..=32 => last::<T, 32>(rest, source, taps),
+        _ => last::<T, SLACK>(rest, source, taps),
     }
+}
+
+/// [`accumulate`] for less than a block: a whole one, of which what is beyond the end is left.
+#[inline(always)]
+fn last<T: Real, const N: usize>(out: &mut [T], source: &[T], taps: &[(usize, T)]) {
+    let mut block = [T::zero(); N];
+    block[..out.len()].copy_from_slice(out);
+    blocks::<T, N>(&mut block, source, taps);
+    out.copy_from_slice(&block[..out.len()]);
 }
 
 /// [`accumulate`] for as many whole blocks of `N` values as there are; returns how many values.

@@ -124,7 +124,7 @@ impl Patches {
     /// The trained pass's input of `height` × `width` pixels for LR pixels.
     fn input(&self, degradation: &Degradation, low: &Raster<f32>, height: usize, width: usize) -> Result<Raster<f32>> {
         let course = self.model.course();
-        let mut estimate = course.begin(degradation, low, height, width);
+        let mut estimate = course.begin::<f32, _>(degradation, low, height, width);
         if let Some(Earlier { engine, architecture, parameters }) = &self.earlier {
             let network = Network::new(engine, architecture);
             for params in parameters {

@@ -811,7 +811,7 @@ folder = \"o\"
             (with("scale = 2", "scale = nan"), "scale"),
             (with("scale = 2", "scale = []"), "scale"),
             (with("scale = 2", "scale = 2\ndownsample = \"direct\""), "downsample"),
-            (with("scale = 2", "scale = 2\nstart = \"least-squares\""), "start"),
+            (with("scale = 2", "scale = 2\npasses = 2"), "[model] earlier"),
             (with("scale = 2", "scale = 2\narchitecture = \"3-64-4\""), "architecture"),
             (with("scale = 2", "scale = 2\narchitecture = \"1-64-1\""), "architecture"),
             (with("name = \"x\"", "name = \"a/b\""), "name"),
