@@ -154,7 +154,7 @@ impl<T: Real> Blur<T> {
         let channels = self.channels;
         let (before, line) = (self.zeros.0 * channels, (self.zeros.0 + self.low.1 + self.zeros.1) * channels);
         let mut lines = vec![T::zero(); line * self.low.0 + SLACK];
-        for (i, out) in lines.chunks_exact_mut(line).enumerate() {
+        for (i, out) in lines.chunks_exact_mut(line).take(self.low.0).enumerate() {
             out[before..before + self.low.1 * channels].copy_from_slice(low.row(i));
         }
         let (mut out, length) = self.continued();
