@@ -1,7 +1,7 @@
 //! `mzsr pretrain`: interrupted in every way it must end as if it had not been.
 
 use mzsr::engine::cpu::CpuEngine;
-use mzsr::network::weights::Weights;
+use mzsr::network::weights::{Blurs, Weights};
 use mzsr::train::checkpoint::{self, Checkpoint};
 use mzsr::train::{Ending, Event, Options, Recipe, log, pretrain};
 use std::path::{Path, PathBuf};
@@ -147,7 +147,7 @@ fn training_brings_the_loss_down_and_its_weights_are_ours() {
     let weights = Weights::load(&place.path("out/best.safetensors")).unwrap();
     assert_eq!((weights.info.name.as_str(), weights.info.scale), ("trial", [2.0, 2.0]));
     assert_eq!(weights.info.recipe, text);
-    assert!(!weights.info.kernels && weights.info.provenance.contains("validation"));
+    assert!(weights.info.kernels == Blurs::Without && weights.info.provenance.contains("validation"));
 }
 
 #[test]

@@ -8,14 +8,14 @@
 //! use mzsr::image::{Format, Photo, PixelKind};
 //! use mzsr::kernel::KernelSpec;
 //! use mzsr::network::Architecture;
-//! use mzsr::network::weights::{Info, Weights};
+//! use mzsr::network::weights::{Blurs, Info, Weights};
 //!
 //! # fn main() -> mzsr::Result<()> {
 //! // In earnest: Photo::read("photo.png") and builtin::choose(&degradation) or Weights::load(…).
 //! let photo = Photo::new(PixelKind::new(false, false, false), Format::Png, 24, 21);
 //! let architecture = Architecture::new(vec![3, 8, 3])?;
 //! let parameters = vec![0.01; architecture.parameter_count()];
-//! let info = Info::new("tiny", [2.0, 2.0], Downsample::Direct, true);
+//! let info = Info::new("tiny", [2.0, 2.0], Downsample::Direct, Blurs::With);
 //! let weights = Weights { architecture, parameters, info };
 //!
 //! let kernel = KernelSpec::parse("gaussian:2.0")?.load()?.kernel;

@@ -8,7 +8,7 @@ use super::random::{Purpose, generator, normal};
 use super::recipe::{Kernels, Recipe};
 use super::validation::Judge;
 use crate::engine::{AdamStep, Engine, Shape, Window};
-use crate::network::weights::{Info, Weights};
+use crate::network::weights::{Blurs, Info, Weights};
 use crate::network::{Architecture, Network};
 use crate::{Error, Result};
 use std::ops::RangeInclusive;
@@ -421,7 +421,11 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
     fn weights(&self, judgement: Option<&Judgement>) -> Result<Weights> {
         let recipe = self.recipe;
         let model = &recipe.model;
-        let kernels = recipe.degradation.kernels != Kernels::None;
+        let kernels = match recipe.degradation.kernels {
+            Kernels::None => Blurs::Without,
+            Kernels::Gaussian if recipe.degradation.none_share > 0.0 => Blurs::Both,
+            Kernels::Gaussian => Blurs::With,
+        };
         let mut info = Info::new(&model.name, model.scale_range(), model.downsample.into(), kernels);
         info.start = model.start;
         info.recipe = self.text.to_owned();
