@@ -420,7 +420,9 @@ mod tests {
     }
 
     /// A start that is solved for depends on all of the photo, a little: what tiles leave out is far
-    /// below half an 8-bit level. So it is for two passes, for real scales, and without a blur.
+    /// below half an 8-bit level. So it is for two passes, for real scales, and without a blur. (The few
+    /// steps between passes are not taken to the end, so that their lengths, which a tile chooses for
+    /// itself, matter a little: more so the worse a network fits, as this one does.)
     #[test]
     fn tiles_of_solved_starts_have_no_seams() {
         for (scale, kernel, downsample) in [
@@ -434,10 +436,21 @@ mod tests {
             let photo = photo(91, 84);
             let course = |passes| Course { start: Start::LeastSquares, passes, ..Course::default() };
             for passes in [1, 2] {
-                setup.parameters = parameters(&setup.architecture, 0.1).repeat(passes);
+                setup.parameters = parameters(&setup.architecture, 0.05).repeat(passes);
                 let run =
                     |plan: Plan| setup.run(&photo, |r| (r.updates, r.course, r.plan) = (0, course(passes), plan)).0;
-                let off = difference(&run(Plan::unlimited()), &run(Plan { gradient_side: 64, output_side: 48 }));
+                let (wa, ti) = (run(Plan::unlimited()), run(Plan { gradient_side: 64, output_side: 48 }));
+                for y in (0..wa.height).step_by(1) {
+                    let m = (0..wa.width * 3)
+                        .map(|i| ((wa.row(y)[i] - ti.row(y)[i]).abs() * 255.0 * 100.0) as i64)
+                        .enumerate()
+                        .max_by_key(|p| p.1)
+                        .unwrap();
+                    if m.1 > 10 {
+                        eprintln!("{scale} {passes} y {y}/{} x {}/{} {}", wa.height, m.0 / 3, wa.width, m.1);
+                    }
+                }
+                let off = difference(&wa, &ti);
                 assert!(off < 0.1 / 255.0, "x{scale} {downsample}, {passes} passes: {} levels", 255.0 * off);
             }
         }

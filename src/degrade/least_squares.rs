@@ -4,7 +4,6 @@ use super::blur::{Blur, square};
 use super::taps::{Taps, resample};
 use super::{Degradation, Downsample};
 use crate::{Raster, Real};
-use std::borrow::Cow;
 
 /// D(Dᵀ(·)) and ‖Dᵀ(·)‖².
 type Normal<'a, T> = Box<dyn Fn(&Raster<T>) -> (Raster<T>, f64) + 'a>;
@@ -89,15 +88,23 @@ impl LeastSquares {
     /// G = D Dᵀ, ⟨p, (DᵀD + λ) p⟩ = ‖G q‖² + λ ‖p‖²; and ‖p‖² follows from ‖r‖², since r is at right
     /// angles to the direction before.
     ///
-    /// Where D makes a row or a column more of `prior`'s size, `low` is continued by its last.
+    /// round(s · size) may be a little more than D turns into `size` pixels: the row or column more that
+    /// D then makes is not seen.
     ///
     /// In f32, rounding in the directions that D hardly shows grows to 1e-4 within 25 steps: see
     /// [`LeastSquares::upscale`].
     pub fn solve<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, prior: Raster<T>) -> Raster<T> {
-        let low = fitted(degradation, low, prior.height, prior.width);
-        let mut s = degradation.apply(&prior);
+        let mut s = sized(degradation.apply(&prior), low.height, low.width);
         s.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y - *d);
-        let normal = degradation.normal::<T>(prior.height, prior.width, prior.channels);
+        let (rows, columns) = (degradation.low_size(prior.height), degradation.low_size(prior.width));
+        let whole = degradation.normal::<T>(prior.height, prior.width, prior.channels);
+        let normal = |seen: &Raster<T>| {
+            if (rows, columns) == (low.height, low.width) {
+                return whole(seen);
+            }
+            let (made, size) = whole(&sized(seen.clone(), rows, columns));
+            (sized(made, low.height, low.width), size)
+        };
         let lambda = T::of(self.lambda);
         let mut z = Raster::<T>::new(s.height, s.width, s.channels);
         let mut q = s.clone();
@@ -126,7 +133,7 @@ impl LeastSquares {
             direction = next + ratio * ratio * direction;
         }
         let mut x = prior;
-        let step = degradation.adjoint(&z, x.height, x.width);
+        let step = degradation.adjoint(&sized(z, rows, columns), x.height, x.width);
         x.data.iter_mut().zip(&step.data).for_each(|(x, &d)| *x += d);
         x
     }
@@ -157,28 +164,17 @@ impl LeastSquares {
     }
 }
 
-/// `low` as D would make it from `height` × `width` pixels: round(s · size) may be a little more
-/// than D turns into `size` pixels, or a little less. One more row or column then continues the
-/// photo, and weighs no more than any other.
-fn fitted<'a, T: Real>(
-    degradation: &Degradation,
-    low: &'a Raster<T>,
-    height: usize,
-    width: usize,
-) -> Cow<'a, Raster<T>> {
-    let (seen_height, seen_width) = (degradation.low_size(height), degradation.low_size(width));
-    if (seen_height, seen_width) == (low.height, low.width) {
-        return Cow::Borrowed(low);
+/// `image` cut at the right and bottom to `height` × `width`, or continued there with zeros.
+fn sized<T: Real>(image: Raster<T>, height: usize, width: usize) -> Raster<T> {
+    if (image.height, image.width) == (height, width) {
+        return image;
     }
-    let mut seen = Raster::new(seen_height, seen_width, low.channels);
-    for y in 0..seen_height {
-        for x in 0..seen_width {
-            let at = (y * seen_width + x) * low.channels;
-            let from = low.pixel(y.min(low.height - 1), x.min(low.width - 1));
-            seen.data[at..at + low.channels].copy_from_slice(from);
-        }
+    let mut out = Raster::new(height, width, image.channels);
+    let length = image.width.min(width) * image.channels;
+    for y in 0..image.height.min(height) {
+        out.row_mut(y)[..length].copy_from_slice(&image.row(y)[..length]);
     }
-    Cow::Owned(seen)
+    out
 }
 
 #[cfg(test)]
