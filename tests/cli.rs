@@ -159,6 +159,14 @@ fn what_is_assumed_and_done_is_said() {
     for flags in ["-n 0 -s 3", "-n 0 --kernel gaussian:1", "-n 0 -q -s 3"] {
         assert!(said(flags).contains("warning: weights 'small' were trained for ×2, bicubic downsampling"), "{flags}");
     }
+    for (flags, warned) in [
+        ("-n 0 --phase centre", "--phase centre changes nothing"),
+        ("-n 0 --kernel gaussian:2 --downsample bicubic --phase centre", "--phase centre changes nothing"),
+        ("-n 0 --kernel-convention convolve", "there is no kernel"),
+        ("-n 0 --centre-kernel", "there is no kernel"),
+    ] {
+        assert!(said(flags).contains(warned), "{flags}");
+    }
     let kernel = said("-n 0 -v --kernel gaussian:4,1,-0.5 --phase centre");
     assert!(kernel.contains("direct downsampling, phase centre") && kernel.contains("second moments"), "{kernel}");
     let plain = said("-n 3 --progress plain");
