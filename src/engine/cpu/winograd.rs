@@ -61,9 +61,15 @@ impl Grid {
     /// The index of the pixel that is so far down and right of a tile's first pixel. It may be
     /// outside the tile's row or picture.
     #[inline(always)]
-    pub(super) fn pixel(&self, tile: usize, down: usize, right: usize) -> usize {
+    pub(super) fn pixel(&self, tile: usize, shift: usize) -> usize {
         let (picture, y, x) = self.place(tile);
-        (picture * self.h + y + down) * self.w + x + right
+        (picture * self.h + y + shift) * self.w + x + shift
+    }
+
+    /// Pixels from one row of a picture to the next.
+    #[inline(always)]
+    pub(super) fn width(&self) -> usize {
+        self.w
     }
 
     /// A tile's picture and first pixel: (picture, y, x).
