@@ -400,6 +400,25 @@ fn help_for_everything() {
 
 #[cfg(unix)]
 #[test]
+fn nobody_has_to_read_what_is_said() {
+    let room = Room::new();
+    put(&room, "in.png", RGB, 20, 24);
+    let mut child = room.command("upscale in.png -o out.png --weights w.safetensors -n 1 -v").spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(room.read("out.png").width(), 48);
+
+    put(&room, "large.png", RGB, 600, 800);
+    let mut child = room.command("upscale large.png -o out.png --weights w.safetensors -n 10000").spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    said.read_line(&mut String::new()).unwrap();
+    drop(said);
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[cfg(unix)]
+#[test]
 fn ctrl_c_leaves_nothing_half_done() {
     let room = Room::new();
     put(&room, "in.png", RGB, 600, 800);
