@@ -20,6 +20,7 @@ pub mod network;
 pub mod raster;
 pub mod real;
 pub mod score;
+mod tensors;
 pub mod train;
 mod whole;
 

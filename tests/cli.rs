@@ -159,6 +159,14 @@ fn what_is_assumed_and_done_is_said() {
     for flags in ["-n 0 -s 3", "-n 0 --kernel gaussian:1", "-n 0 -q -s 3"] {
         assert!(said(flags).contains("warning: weights 'small' were trained for ×2, bicubic downsampling"), "{flags}");
     }
+    for (flags, warned) in [
+        ("-n 0 --phase centre", "--phase centre changes nothing"),
+        ("-n 0 --kernel gaussian:2 --downsample bicubic --phase centre", "--phase centre changes nothing"),
+        ("-n 0 --kernel-convention convolve", "there is no kernel"),
+        ("-n 0 --centre-kernel", "there is no kernel"),
+    ] {
+        assert!(said(flags).contains(warned), "{flags}");
+    }
     let kernel = said("-n 0 -v --kernel gaussian:4,1,-0.5 --phase centre");
     assert!(kernel.contains("direct downsampling, phase centre") && kernel.contains("second moments"), "{kernel}");
     let plain = said("-n 3 --progress plain");
@@ -381,15 +389,32 @@ fn help_for_everything() {
         "weights show",
         "weights convert",
         "pretrain",
+        "bench",
     ] {
         let help = String::from_utf8(room.done(&format!("{command} --help")).out).unwrap();
         assert!(help.contains(&format!("Usage: {}", format!("mzsr {command}").trim())), "{command}: {help}");
-    }
-    for command in ["", "upscale", "degrade", "kernel", "score", "weights", "pretrain"] {
-        let help = String::from_utf8(room.done(&format!("{command} --help")).out).unwrap();
-        assert!(help.contains("Examples:\n  mzsr "), "{command}");
+        assert!(help.contains("Examples:\n  mzsr ") || help.contains("Example:\n  mzsr "), "{command}: {help}");
     }
     assert!(String::from_utf8(room.done("--version").out).unwrap().starts_with("mzsr 0."));
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_has_to_read_what_is_said() {
+    let room = Room::new();
+    put(&room, "in.png", RGB, 20, 24);
+    let mut child = room.command("upscale in.png -o out.png --weights w.safetensors -n 1 -v").spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(room.read("out.png").width(), 48);
+
+    put(&room, "large.png", RGB, 600, 800);
+    let mut child = room.command("upscale large.png -o out.png --weights w.safetensors -n 10000").spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    said.read_line(&mut String::new()).unwrap();
+    drop(said);
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[cfg(unix)]

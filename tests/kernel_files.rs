@@ -62,6 +62,7 @@ fn what_is_no_kernel_is_refused_with_the_remedy() {
         ("v73.mat", "v7.3"),
         ("half.npy", "float64"),
         ("line.npy", "(15)"),
+        ("float.tif", ".npy, .mat and text hold any number"),
         ("colour.png", "must be grey"),
         ("nothing.mat", "no such file"),
     ] {

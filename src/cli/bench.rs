@@ -11,9 +11,10 @@ Examples:
   mzsr bench
   mzsr bench --seconds 10 --json > rates.json
 
-Rates are counted as direct convolution, whatever the engine computes. The peak is that of
-multiply-adds from registers, measured again before each of the rates; `x peak` of the medians compares
-medians, of the best the best. Results are checked first: wrong ones are an error.
+Rates are counted as direct convolution, whatever the engine computes. The peak
+is that of multiply-adds from registers, measured again before each of the rates;
+`x peak` of the medians compares medians, of the best the best. Results are
+checked first: wrong ones are an error.
 MZSR_CPU=avx512|avx2|neon|baseline lowers the instruction set.";
 
 /// `mzsr bench`

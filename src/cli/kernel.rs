@@ -8,6 +8,17 @@ use clap::Subcommand;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+const MAKE: &str = "\
+Examples:
+  mzsr kernel make gaussian:4.0,1.0,-0.5 -o blur.mat
+  mzsr kernel make gaussian:sigma=1.4,size=21 -o blur.png
+  mzsr kernel make blur.mat --kernel-convention convolve -o turned.npy";
+
+const SHOW: &str = "\
+Examples:
+  mzsr kernel show gaussian:2.0
+  mzsr kernel show blur.mat -o look.png";
+
 const EXAMPLES: &str = "\
 Examples:
   mzsr kernel make gaussian:4.0,1.0,-0.5 -o blur.mat
@@ -26,6 +37,7 @@ pub struct Args {
 #[derive(Subcommand, Clone, Debug)]
 enum Action {
     /// Write a kernel to a file: a Gaussian, or a file in another format
+    #[command(after_help = MAKE)]
     Make {
         #[command(flatten)]
         kernel: KernelArgs,
@@ -34,6 +46,7 @@ enum Action {
         output: PathBuf,
     },
     /// Print a kernel's size, sum, centroid and second moments, and a small picture
+    #[command(after_help = SHOW)]
     Show {
         #[command(flatten)]
         kernel: KernelArgs,

@@ -1,5 +1,15 @@
 //! The command line: one file a command; arguments in, library calls, lines out. No arithmetic.
 
+/// A line on standard error, in the place of the standard library's macro, which panics where
+/// nobody reads standard error any more (`mzsr … 2>&1 | head -1`): that must not stop the work, and
+/// in the handler of Ctrl-C it would keep the process from ending.
+macro_rules! eprintln {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($what)*);
+    }};
+}
+
 mod bench;
 mod degrade;
 mod kernel;

@@ -88,6 +88,12 @@ impl DegradationArgs {
         };
         let mut degradation = Degradation::new(scale, loaded.kernel.clone(), downsample)?;
         let centre = self.phase == PhaseFlag::Centre;
+        if centre && downsample == Downsample::Bicubic {
+            loaded.warnings.push("--phase centre changes nothing: bicubic downsampling is centred as it is".to_owned());
+        }
+        if loaded.kernel.is_none() && (self.centre_kernel || self.kernel_convention == ConventionFlag::Convolve) {
+            loaded.warnings.push("there is no kernel to turn or to centre: --kernel names one".to_owned());
+        }
         if centre {
             let shift = (scale - 1.0) / 2.0;
             degradation = degradation.centred(loaded.displaced(shift, shift));

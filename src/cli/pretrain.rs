@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 const EXAMPLES: &str = "\
 Examples:
-  mzsr pretrain recipes/bicubic-x2.toml --data ../shared/data
-  mzsr pretrain recipes/bicubic-x2.toml --data ../shared/data --resume
+  mzsr pretrain recipes/bicubic-x2.toml --data photos
+  mzsr pretrain recipes/bicubic-x2.toml --data photos --resume
   mzsr pretrain my.toml --steps 1000 --output runs/trial --threads 1
 
 --resume goes on after Ctrl-C, a kill or a power cut. The recipe says everything

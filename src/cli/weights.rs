@@ -9,15 +9,21 @@ use clap::{Subcommand, ValueEnum};
 use std::fmt::Write;
 use std::path::PathBuf;
 
-const EXAMPLES: &str = "\
+const CONVERT: &str = "\
 Examples:
-  mzsr weights list
-  mzsr weights show bicubic-x2.safetensors
   mzsr weights convert Pretrained.index x2.safetensors --scale 2 --downsample bicubic
   mzsr weights convert in.safetensors out.safetensors --scale 2..4 --downsample direct
 
 IN is a file of ours, safetensors from PyTorch (numbered pairs of weight and
-bias) or a TensorFlow checkpoint (its prefix, .index or .data file).";
+bias) or a TensorFlow checkpoint (its prefix, .index or .data file, or a folder
+with one in it).";
+
+const EXAMPLES: &str = "\
+Examples:
+  mzsr weights list
+  mzsr weights show bicubic-x2
+  mzsr weights show x2.safetensors
+  mzsr weights convert Pretrained.index x2.safetensors --scale 2 --downsample bicubic";
 
 /// `mzsr weights`
 #[derive(clap::Args)]
@@ -30,14 +36,17 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Action {
     /// The built-in weights
+    #[command(after_help = "Example:\n  mzsr weights list")]
     List,
     /// What weights were trained for, and where they come from
+    #[command(after_help = "Examples:\n  mzsr weights show bicubic-x2\n  mzsr weights show x2.safetensors")]
     Show {
         /// A file, or a built-in name
         #[arg(value_name = "FILE|NAME")]
         weights: String,
     },
     /// Make a file of ours, and record what the weights were trained for
+    #[command(after_help = CONVERT)]
     Convert(Box<Convert>),
 }
 

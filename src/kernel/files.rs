@@ -202,7 +202,11 @@ fn picture(bytes: &[u8], format: ImageFormat) -> Outcome<Weights> {
     Ok(Weights { height, width, data, variable: None, integers: Some(what) })
 }
 
-fn one_line(error: &dyn std::fmt::Display) -> String {
+fn one_line(error: &image::ImageError) -> String {
+    if matches!(error, image::ImageError::Unsupported(_)) {
+        return "this kind of picture is not read: it must be grey, of 8 or 16 bits; .npy, .mat and text hold any number"
+            .into();
+    }
     format!("the picture cannot be read: {}", error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
 }
 

@@ -10,7 +10,7 @@
 //! step's number: patches follow from it and the seed.
 
 use super::recipe::Recipe;
-use crate::{Error, Result};
+use crate::{Error, Result, tensors};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -112,8 +112,7 @@ impl Checkpoint {
             .map(|(name, bytes)| Ok((*name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)))
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(|error| Error::file(&path, error.to_string()))?;
-        let bytes =
-            safetensors::serialize(views, Some(metadata)).map_err(|error| Error::file(&path, error.to_string()))?;
+        let bytes = tensors::to_bytes(views, metadata).map_err(|error| Error::file(&path, error))?;
         replace(&path, &bytes)
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Ahead<const N: usize> {
     /// The tensor and the row in its first tile that come next.
     which: usize,
     row: usize,
+    /// The first pixel of the row that came last.
+    pixel: usize,
     /// Rows of tiles to ask for at `calls` calls, and those that were due before, times `calls`.
     rows: usize,
     calls: usize,
@@ -40,7 +42,7 @@ impl<const N: usize> Ahead<N> {
     #[inline(always)]
     pub(super) fn new(grid: Grid, pixels: [Pixels; N], calls: usize) -> Self {
         let rows = pixels.iter().map(|pixels| pixels.tiles.len() * 4).sum();
-        Ahead { grid, pixels, which: 0, row: 0, rows, calls, due: 0 }
+        Ahead { grid, pixels, which: 0, row: 0, pixel: 0, rows, calls, due: 0 }
     }
 
     /// Asks for the next share.
@@ -58,8 +60,10 @@ impl<const N: usize> Ahead<N> {
             let Some(Pixels { tensor, channels, needed, shift, tiles }) = self.pixels.get_mut(self.which) else {
                 return;
             };
-            let first = self.grid.pixel(tiles.start, *shift + self.row, *shift);
-            for pixel in first..first + 4 {
+            // To find a tile takes divisions, which are slow; the row below is a picture's width on.
+            self.pixel =
+                if self.row == 0 { self.grid.pixel(tiles.start, *shift) } else { self.pixel + self.grid.width() };
+            for pixel in self.pixel..self.pixel + 4 {
                 for c in needed.clone().step_by(16) {
                     // SAFETY: the caller's promise; any address may be asked for.
                     unsafe { S::prefetch(tensor.wrapping_add(pixel * *channels + c)) };

@@ -21,6 +21,8 @@ struct Block {
     values: NonNull<f32>,
     /// How many values there is room for; not 0.
     capacity: usize,
+    /// What was allocated: `values` lie somewhere in it.
+    memory: NonNull<u8>,
 }
 
 // SAFETY: a `Block` owns its memory and hands it out by the rules of borrowing alone.
@@ -29,25 +31,30 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
+    /// Room for a cache line more, aligned as any allocation is. With more alignment asked for the
+    /// standard library fills the memory with zeros itself, all of it, on one thread; so it comes
+    /// from the system as zeros, and its pages are mapped by the threads that first use them.
     fn layout(capacity: usize) -> Layout {
         Layout::array::<f32>(capacity)
-            .and_then(|layout| layout.align_to(ALIGN))
+            .and_then(|layout| Layout::from_size_align(layout.size() + ALIGN, align_of::<f64>()))
             .expect("more memory than there are addresses")
     }
 
     fn new(capacity: usize) -> Self {
         let layout = Self::layout(capacity);
-        // SAFETY: the size is not 0, because every capacity is rounded up to a cache line.
+        // SAFETY: the size is not 0.
         let memory = unsafe { alloc_zeroed(layout) };
-        let Some(values) = NonNull::new(memory.cast::<f32>()) else { handle_alloc_error(layout) };
-        Block { values, capacity }
+        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        // SAFETY: at most `ALIGN` bytes further on, which are there.
+        let values = unsafe { memory.add(memory.align_offset(ALIGN)) }.cast::<f32>();
+        Block { values, capacity, memory }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: it was allocated with this very layout.
-        unsafe { dealloc(self.values.as_ptr().cast(), Self::layout(self.capacity)) }
+        unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) }
     }
 }
 

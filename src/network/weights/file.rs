@@ -2,8 +2,8 @@
 
 use super::{Info, MAX_BYTES, MAX_PASSES, Weights, parse_scale, quoted};
 use crate::network::Architecture;
+use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
-use safetensors::{SafeTensors, serialize};
 use std::collections::HashMap;
 
 const FORMAT: &str = "mzsr-weights-1";
@@ -250,6 +250,6 @@ pub(super) fn write(weights: &Weights) -> Found<Vec<u8>> {
             tensors.push((format!("{}conv{}.{part}", prefix(pass), index + 1), view));
         }
     }
-    let bytes = serialize(tensors, Some(metadata)).map_err(|error| error.to_string())?;
+    let bytes = crate::tensors::to_bytes(tensors, metadata)?;
     if bytes.len() > MAX_BYTES { Err(too_large()) } else { Ok(bytes) }
 }

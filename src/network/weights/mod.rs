@@ -239,7 +239,8 @@ impl Weights {
     }
 
     /// Reads a file of ours, safetensors that PyTorch wrote, or a TensorFlow checkpoint (given as its
-    /// prefix, its `.index` or its `.data-00000-of-00001` file).
+    /// prefix, its `.index` or its `.data-00000-of-00001` file, or as a folder with nothing else of
+    /// that kind).
     ///
     /// # Errors
     /// A file that cannot be read, is larger than [`MAX_BYTES`], or does not hold such a network.
@@ -308,7 +309,10 @@ impl Weights {
 fn read(path: &Path) -> Result<Vec<u8>> {
     let failed = |error| Error::io(path, error);
     if std::fs::metadata(path).map_err(failed)?.is_dir() {
-        return Err(Error::file(path, "is a folder; a file of weights is needed"));
+        return Err(Error::file(
+            path,
+            "is a folder, and not one with a single TensorFlow checkpoint; name a file of weights",
+        ));
     }
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();

@@ -28,7 +28,8 @@ pub(super) struct Files {
     data: PathBuf,
 }
 
-/// The files that `path` means: a prefix, or either file. Nothing if it is no checkpoint.
+/// The files that `path` means: a prefix, either file, or a folder with one checkpoint. Nothing if
+/// it is no checkpoint.
 pub(super) fn files(path: &Path) -> Option<Files> {
     let name = path.file_name()?.to_str()?;
     let with = |stem: &str, end: &str| path.with_file_name(OsString::from(format!("{stem}{end}")));
@@ -39,8 +40,14 @@ pub(super) fn files(path: &Path) -> Option<Files> {
     if let Some((stem, _)) = name.split_once(".data-") {
         return Some(pair(stem));
     }
-    let files = pair(name);
-    (!path.is_file() && files.index.is_file()).then_some(files)
+    let prefixed = pair(name);
+    if !path.is_file() && prefixed.index.is_file() {
+        return Some(prefixed);
+    }
+    let mut indices = std::fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut next = || indices.find(|file| file.to_str().is_some_and(|name| name.ends_with(INDEX)));
+    let index = next()?;
+    if next().is_none() { files(&index) } else { None }
 }
 
 /// Reads a checkpoint.
@@ -484,7 +491,7 @@ mod tests {
         let add = |end: &str| PathBuf::from(format!("{}{end}", prefix.display()));
         std::fs::write(add(INDEX), &index).unwrap();
         std::fs::write(add(DATA), &data).unwrap();
-        for path in [prefix.clone(), add(INDEX), add(DATA)] {
+        for path in [prefix.clone(), add(INDEX), add(DATA), folder.path().to_owned()] {
             let loaded = Weights::load(&path).unwrap();
             assert_eq!((loaded.parameters, loaded.info.name.as_str()), (weights.parameters.clone(), "Small-5.0"));
         }
