@@ -1,0 +1,170 @@
+//! A method made ready: its files read, what identifies it known, one call away from a result.
+
+use super::suite::{Counts, Kind, MethodSpec};
+use crate::adapt::Rates;
+use crate::adapt::photo::{Adaptation, Method as Way, Request, upscale};
+use crate::degrade::{Degradation, LeastSquares};
+use crate::engine::Engine;
+use crate::image::{Format, Photo, PixelKind};
+use crate::network::weights::{Weights, builtin};
+use crate::{Error, Raster, Result};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes of memory that a restoration stays under.
+const MEMORY: u64 = 4 << 30;
+/// Updates where neither the suite nor the weights say how many.
+const UPDATES: usize = 10;
+
+/// A method for one degradation.
+#[derive(Clone, Debug)]
+pub struct Method {
+    /// What is done.
+    action: Action,
+    /// What identifies it, files included.
+    pub identity: [u8; 32],
+    /// The number of weights; 0 where there are none.
+    pub parameters: usize,
+    /// What it is, for people: `weights bicubic-x2, 10 updates`.
+    pub detail: String,
+    /// Something to know about it.
+    pub warning: Option<String>,
+    /// How much work it is beside the others, about.
+    pub cost: f64,
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Bicubic,
+    Aligned,
+    LeastSquares(LeastSquares),
+    Mzsr { weights: Arc<Weights>, updates: usize, rates: Rates },
+}
+
+/// Where a file of a method is: as it is named, beside the suite, or below one of the folders.
+pub fn locate(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    let path = Path::new(name);
+    let mut places = vec![path.to_owned()];
+    places.extend(folders.iter().map(|folder| folder.join(path)));
+    places.into_iter().find(|place| place.is_file())
+}
+
+/// Weights by built-in name or file; files are looked for as [`locate`] says.
+fn weights(name: &str, folders: &[PathBuf]) -> Result<Weights> {
+    match locate(name, folders) {
+        // Not a built-in name that is a file's too.
+        Some(path) if path != Path::new(name) => Weights::load(&path),
+        _ => Weights::open(name),
+    }
+}
+
+impl Method {
+    /// Reads what the method needs for `degradation`. None where an optional file is missing.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be used.
+    pub fn prepare(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Result<Option<Method>> {
+        let kind = spec.kind()?;
+        let plain = |action, what: &str, detail: String, cost| Method {
+            action,
+            identity: Sha256::digest(what).into(),
+            parameters: 0,
+            detail,
+            warning: None,
+            cost,
+        };
+        Ok(Some(match kind {
+            Kind::Bicubic => plain(Action::Bicubic, "bicubic", String::new(), 0.01),
+            Kind::Aligned => plain(Action::Aligned, "aligned", String::new(), 0.01),
+            Kind::LeastSquares => {
+                let LeastSquares { lambda, steps } = LeastSquares::default();
+                let what = format!("λ = {lambda}, {steps} steps");
+                let name = format!("least-squares {what}");
+                plain(Action::LeastSquares(LeastSquares { lambda, steps }), &name, what, 0.2)
+            }
+            Kind::Mzsr => match mzsr(spec, degradation, folders) {
+                Err(_) if missing(spec, folders) => return Ok(None),
+                made => made?,
+            },
+            Kind::Zssr | Kind::FineTune | Kind::Onnx(_) => {
+                return Err(Error::input(format!("kind {} is not built yet", spec.kind)));
+            }
+        }))
+    }
+
+    /// The number of gradient steps, where it makes some.
+    pub fn updates(&self) -> Option<usize> {
+        match &self.action {
+            Action::Mzsr { updates, .. } => Some(*updates),
+            _ => None,
+        }
+    }
+
+    /// Enlarges `low`, with the share of the work that is done handed to `progress`.
+    ///
+    /// # Errors
+    /// A picture that is too small, a result that is not finite, a failing engine.
+    pub fn apply<E: Engine<Elem = f32>>(
+        &self,
+        engine: &E,
+        low: &Raster<u8>,
+        degradation: &Degradation,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Raster<u8>> {
+        let method = match &self.action {
+            Action::Bicubic => Way::Bicubic,
+            Action::Aligned => Way::Aligned,
+            Action::LeastSquares(least_squares) => Way::LeastSquares(*least_squares),
+            Action::Mzsr { weights, updates, rates } => {
+                Way::Mzsr(Adaptation { weights, updates: *updates, rates, adapt_pixels: usize::MAX, ensemble: false })
+            }
+        };
+        let mut photo = Photo::new(PixelKind::new(false, false, false), Format::Png, low.height, low.width);
+        photo.put_rows(0, &low.map(|v| f32::from(v) / 255.0), None);
+        let request = Request { degradation, method, back_project: 0, memory: MEMORY };
+        let (result, _) = upscale(engine, &photo, &request, &mut |event| {
+            if let crate::adapt::Event::Progress(share) = event {
+                progress(share);
+            }
+        })?;
+        Ok(result.rgb8())
+    }
+}
+
+/// Whether the method may be left out because its file is not there.
+fn missing(spec: &MethodSpec, folders: &[PathBuf]) -> bool {
+    let file = match (spec.kind(), &spec.weights) {
+        (Ok(Kind::Onnx(file)), _) => file,
+        (_, Some(name)) => name.clone(),
+        _ => return false,
+    };
+    spec.optional && locate(&file, folders).is_none()
+}
+
+fn mzsr(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Result<Method> {
+    let choice = match &spec.weights {
+        Some(name) => builtin::fit(weights(name, folders)?, degradation),
+        None => builtin::choose(degradation)?,
+    };
+    let weights = choice.weights;
+    let updates = match spec.updates {
+        Some(Counts::One(updates)) => updates,
+        _ => weights.info.updates.unwrap_or(UPDATES),
+    };
+    let rates = match &spec.rates {
+        Some(rates) => Rates::by_update(rates),
+        None => Rates(weights.info.rates.clone()),
+    };
+    let mut hash = Sha256::new();
+    hash.update(format!("mzsr updates {updates} rates {:?} weights ", rates.0));
+    hash.update(weights.to_bytes()?);
+    Ok(Method {
+        identity: hash.finalize().into(),
+        parameters: weights.parameters.len(),
+        detail: format!("weights {}, {updates} update{}", weights.info.name, if updates == 1 { "" } else { "s" }),
+        warning: choice.warning,
+        cost: 1.0 + 0.8 * updates as f64,
+        action: Action::Mzsr { weights: Arc::new(weights), updates, rates },
+    })
+}
