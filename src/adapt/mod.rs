@@ -13,6 +13,7 @@ mod son;
 
 pub use descent::{Descent, Update};
 pub use plan::Plan;
+pub(crate) use restore::back_project;
 pub use restore::{Report, Restorer};
 pub use son::{Son, most_detailed};
 

@@ -1,11 +1,13 @@
 //! A method made ready: its files read, what identifies it known, one call away from a result.
 
 use super::suite::{Counts, Kind, MethodSpec};
+use super::trained::Training;
 use crate::adapt::Rates;
 use crate::adapt::photo::{Adaptation, Method as Way, Request, upscale};
 use crate::degrade::{Degradation, LeastSquares};
 use crate::engine::Engine;
 use crate::image::{Format, Photo, PixelKind};
+use crate::network::Architecture;
 use crate::network::weights::{Weights, builtin};
 use crate::{Error, Raster, Result};
 use sha2::{Digest, Sha256};
@@ -14,6 +16,10 @@ use std::sync::Arc;
 
 /// Bytes of memory that a restoration stays under.
 const MEMORY: u64 = 4 << 30;
+/// Steps of ZSSR at most, and of fine-tuning.
+const STEPS: [usize; 2] = [3000, 2000];
+/// Adam's first rates: from random weights as published; a tenth where there is much to forget.
+const RATES: [f64; 2] = [1e-3, 1e-4];
 /// Updates where neither the suite nor the weights say how many.
 const UPDATES: usize = 10;
 
@@ -40,6 +46,7 @@ enum Action {
     Aligned,
     LeastSquares(LeastSquares),
     Mzsr { weights: Arc<Weights>, updates: usize, rates: Rates },
+    Trained { architecture: Architecture, initial: Option<Arc<Weights>>, steps: usize, rate: f64, seed: u64 },
 }
 
 /// Where a file of a method is: as it is named, beside the suite, or below one of the folders.
@@ -87,7 +94,11 @@ impl Method {
                 Err(_) if missing(spec, folders) => return Ok(None),
                 made => made?,
             },
-            Kind::Zssr | Kind::FineTune | Kind::Onnx(_) => {
+            Kind::Zssr | Kind::FineTune => match trained(spec, degradation, folders) {
+                Err(_) if missing(spec, folders) => return Ok(None),
+                made => made?,
+            },
+            Kind::Onnx(_) => {
                 return Err(Error::input(format!("kind {} is not built yet", spec.kind)));
             }
         }))
@@ -97,6 +108,7 @@ impl Method {
     pub fn updates(&self) -> Option<usize> {
         match &self.action {
             Action::Mzsr { updates, .. } => Some(*updates),
+            Action::Trained { steps, .. } => Some(*steps),
             _ => None,
         }
     }
@@ -118,6 +130,12 @@ impl Method {
             Action::LeastSquares(least_squares) => Way::LeastSquares(*least_squares),
             Action::Mzsr { weights, updates, rates } => {
                 Way::Mzsr(Adaptation { weights, updates: *updates, rates, adapt_pixels: usize::MAX, ensemble: false })
+            }
+            Action::Trained { architecture, initial, steps, rate, seed } => {
+                let initial = initial.as_ref().map(|weights| weights.parameters.as_slice());
+                let training = Training { architecture, initial, steps: *steps, rate: *rate, seed: *seed };
+                let result = training.enlarge(engine, &low.map(|v| f32::from(v) / 255.0), degradation, progress)?;
+                return Ok(result.map(|v| (v.clamp(0.0, 1.0) * 255.0).round_ties_even() as u8));
             }
         };
         let mut photo = Photo::new(PixelKind::new(false, false, false), Format::Png, low.height, low.width);
@@ -166,5 +184,37 @@ fn mzsr(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Re
         warning: choice.warning,
         cost: 1.0 + 0.8 * updates as f64,
         action: Action::Mzsr { weights: Arc::new(weights), updates, rates },
+    })
+}
+
+fn trained(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Result<Method> {
+    let choice = match &spec.weights {
+        Some(name) => Some(builtin::fit(weights(name, folders)?, degradation)),
+        None => None,
+    };
+    let which = usize::from(choice.is_some());
+    let (steps, rate) = (spec.steps.unwrap_or(STEPS[which]), RATES[which]);
+    let seed = spec.seed.unwrap_or(1);
+    let mut hash = Sha256::new();
+    hash.update(format!("trained steps {steps} rate {rate} seed {seed} weights "));
+    let (architecture, initial) = match choice {
+        // That they were trained for something else is the point of training them on.
+        Some(choice) => {
+            hash.update(choice.weights.to_bytes()?);
+            (choice.weights.architecture.clone(), Some(Arc::new(choice.weights)))
+        }
+        None => (Architecture::default(), None),
+    };
+    let detail = match &initial {
+        Some(weights) => format!("weights {}, {steps} steps of Adam at {rate:e}", weights.info.name),
+        None => format!("random weights, at most {steps} steps of Adam from {rate:e}"),
+    };
+    Ok(Method {
+        identity: hash.finalize().into(),
+        parameters: architecture.parameter_count(),
+        detail,
+        warning: None,
+        cost: steps as f64 * 0.25,
+        action: Action::Trained { architecture, initial, steps, rate, seed },
     })
 }

@@ -14,6 +14,7 @@ pub mod results;
 mod run;
 pub mod sets;
 pub mod suite;
+mod trained;
 
 pub use results::Results;
 pub use run::{Event, Options, run};
