@@ -1,5 +1,6 @@
 //! A method made ready: its files read, what identifies it known, one call away from a result.
 
+use super::onnx;
 use super::suite::{Counts, Kind, MethodSpec};
 use super::trained::Training;
 use crate::adapt::Rates;
@@ -46,6 +47,7 @@ enum Action {
     Aligned,
     LeastSquares(LeastSquares),
     Mzsr { weights: Arc<Weights>, updates: usize, rates: Rates },
+    Onnx(Arc<onnx::Network>),
     Trained { architecture: Architecture, initial: Option<Arc<Weights>>, steps: usize, rate: f64, seed: u64 },
 }
 
@@ -98,9 +100,10 @@ impl Method {
                 Err(_) if missing(spec, folders) => return Ok(None),
                 made => made?,
             },
-            Kind::Onnx(_) => {
-                return Err(Error::input(format!("kind {} is not built yet", spec.kind)));
-            }
+            Kind::Onnx(file) => match supervised(&file, folders) {
+                Err(_) if missing(spec, folders) => return Ok(None),
+                made => made?,
+            },
         }))
     }
 
@@ -130,6 +133,11 @@ impl Method {
             Action::LeastSquares(least_squares) => Way::LeastSquares(*least_squares),
             Action::Mzsr { weights, updates, rates } => {
                 Way::Mzsr(Adaptation { weights, updates: *updates, rates, adapt_pixels: usize::MAX, ensemble: false })
+            }
+            Action::Onnx(network) => {
+                let result = network.enlarge(low, degradation.scale())?;
+                progress(1.0);
+                return Ok(result);
             }
             Action::Trained { architecture, initial, steps, rate, seed } => {
                 let initial = initial.as_ref().map(|weights| weights.parameters.as_slice());
@@ -216,5 +224,26 @@ fn trained(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) ->
         warning: None,
         cost: steps as f64 * 0.25,
         action: Action::Trained { architecture, initial, steps, rate, seed },
+    })
+}
+
+fn supervised(file: &str, folders: &[PathBuf]) -> Result<Method> {
+    let path = locate(file, folders).ok_or_else(|| {
+        Error::file(file, "no such file here, beside the suite or below --data: name its folder with --models DIR")
+    })?;
+    let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
+    let mut hash = Sha256::new();
+    hash.update("onnx ");
+    hash.update(&bytes);
+    let network = onnx::Network::new(&path, bytes)?;
+    let parameters = network.parameters();
+    Ok(Method {
+        identity: hash.finalize().into(),
+        parameters,
+        detail: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        warning: None,
+        // A weight acts on every small pixel here, on every large one in our network.
+        cost: 0.1 + parameters as f64 / 1e6,
+        action: Action::Onnx(Arc::new(network)),
     })
 }

@@ -8,6 +8,7 @@
 pub mod cache;
 mod html;
 pub mod method;
+mod onnx;
 pub mod paper;
 mod picture;
 pub mod results;

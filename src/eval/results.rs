@@ -46,6 +46,13 @@ pub struct ColumnInfo {
     pub kernel: String,
 }
 
+impl ColumnInfo {
+    /// Its name, and the scale where it is not 2.
+    pub(super) fn heading(&self) -> String {
+        if self.scale == 2.0 { self.name.clone() } else { format!("{} ×{}", self.name, self.scale) }
+    }
+}
+
 /// A method as the reports need it.
 #[derive(Clone, Debug, Serialize)]
 pub struct MethodInfo {
@@ -399,16 +406,9 @@ impl Results {
     }
 
     /// The headings of a table.
-    fn headings(&self) -> Vec<String> {
+    pub(super) fn headings(&self) -> Vec<String> {
         let mut headings = vec!["method".to_owned(), "weights".to_owned()];
-        headings.extend(self.columns.iter().map(|column| match column.scale {
-            2.0 => column.name.clone(),
-            scale if column.name.contains('×') => {
-                let _ = scale;
-                column.name.clone()
-            }
-            scale => format!("{} ×{scale}", column.name),
-        }));
+        headings.extend(self.columns.iter().map(ColumnInfo::heading));
         headings.push("seconds".to_owned());
         headings
     }
