@@ -1,6 +1,6 @@
 //! One HTML file without any other: tables, curves, times, pictures.
 
-use super::results::{Line, LineKind, MethodInfo, Results, Shown, Value, seconds, thousands};
+use super::results::{Line, LineKind, MethodInfo, Results, Shown, Value, parts, seconds, thousands};
 use std::fmt::Write;
 
 const STYLE: &str = "\
@@ -18,14 +18,17 @@ td small{display:block;color:var(--soft);font-size:.78rem}\
 td .better{color:var(--good);font-weight:600}td .worse{color:var(--bad);font-weight:600}\
 td .best{font-weight:700}tr.other td{color:var(--soft)}\
 .notes{font-size:.85rem;color:var(--soft);padding-left:1.1rem;max-width:60rem}.notes li{margin:.25rem 0}\
-.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr));gap:.6rem}\
+.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.2rem,1fr));gap:.6rem}\
 figure{margin:0;position:relative}figure img{width:100%;display:block;image-rendering:pixelated}\
 figcaption{font-size:.8rem;line-height:1.3;margin-top:.2rem}figcaption small{color:var(--soft);display:block}\
 svg.kernel{position:absolute;top:0;right:0;width:28%;height:auto;border:1px solid #fff}\
 .bar{display:inline-block;height:.65rem;background:#7aa2d6;vertical-align:middle;margin-right:.4rem;border-radius:2px}\
 .plot{max-width:42rem;width:100%;height:auto}.plot text{font:11px system-ui,sans-serif;fill:#5b6576}\
-@media(max-width:30rem){body{padding:.7rem}th,td{padding:.3rem .4rem}.pictures{grid-template-columns:1fr 1fr}\
-table{font-size:.82rem}}";
+code{font-size:.95em}\
+@media(max-width:40rem){body{padding:.7rem}th,td{padding:.3rem .35rem}.pictures{grid-template-columns:1fr 1fr}\
+table{font-size:.8rem}.scores th:nth-child(2),.scores td:nth-child(2){display:none}\
+.ssim,td small span{display:block}.ssim{font-size:.9em}td:first-child,th:first-child{white-space:normal}\
+.bar{display:block}}";
 
 /// Colours of curves: distinct in grey too.
 const COLOURS: [&str; 6] = ["#1f5fa8", "#c4541a", "#2d8a4e", "#8a3ea8", "#6b6b1a", "#a3274f"];
@@ -69,7 +72,7 @@ pub(super) fn report(results: &Results) -> String {
     out += "<h2>Notes</h2>\n<ul class=\"notes\">\n";
     let footnotes = results.footnotes();
     for note in footnotes.iter().chain(&results.notes) {
-        let _ = writeln!(out, "<li>{}</li>", escaped(note.trim()));
+        let _ = writeln!(out, "<li>{}</li>", coded(note.trim()));
     }
     for method in results.methods.iter().filter(|method| !method.detail.is_empty()) {
         let _ = writeln!(out, "<li>{}: {}</li>", escaped(&method.name), escaped(&method.detail));
@@ -90,9 +93,19 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
+/// Text with what stands between backticks as code.
+fn coded(text: &str) -> String {
+    let parts: Vec<String> = escaped(text)
+        .split('`')
+        .enumerate()
+        .map(|(i, part)| if i % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() })
+        .collect();
+    parts.concat()
+}
+
 fn table(out: &mut String, results: &Results, set: &str) {
     let lines = results.lines(set);
-    out.push_str("<div class=\"scroll\"><table><thead><tr>");
+    out.push_str("<div class=\"scroll\"><table class=\"scores\"><thead><tr>");
     for heading in results.headings() {
         let _ = write!(out, "<th scope=\"col\">{}</th>", escaped(&heading));
     }
@@ -131,7 +144,11 @@ fn table(out: &mut String, results: &Results, set: &str) {
 }
 
 fn cell(value: Option<Value>, paper: Option<Value>, difference: Option<Value>, ours: bool, best: f64) -> String {
-    let text = |value: &Value, kind| escaped(&super::results::cell(value, kind));
+    let text = |value: &Value, kind| {
+        let (main, second) = parts(value, kind);
+        // On a narrow screen the second figure goes below the first.
+        if second.is_empty() { escaped(&main) } else { format!("{main} <span class=\"ssim\">{second}</span>") }
+    };
     let mut out = match &value {
         None => String::new(),
         Some(v) if ours && v.psnr.is_some_and(|psnr| psnr >= best - 0.005) => {
@@ -147,7 +164,8 @@ fn cell(value: Option<Value>, paper: Option<Value>, difference: Option<Value>, o
                 psnr if psnr <= -0.005 => "worse",
                 _ => "same",
             };
-            let _ = write!(out, " <span class=\"{class}\">{psnr:+.2}</span>");
+            let difference = Value { psnr: Some(psnr), ssim: None, consistency: None, partial: false };
+            let _ = write!(out, " <span class=\"{class}\">{}</span>", parts(&difference, LineKind::Difference).0);
         }
         out += "</small>";
     }
@@ -337,6 +355,7 @@ mod tests {
     #[test]
     fn text_cannot_break_the_page() {
         assert_eq!(escaped("<a & \"b\">"), "&lt;a &amp; &quot;b&quot;&gt;");
+        assert_eq!(coded("`a<b`, c"), "<code>a&lt;b</code>, c");
     }
 
     #[test]

@@ -640,22 +640,35 @@ fn difference(ours: Value, paper: Value) -> Option<Value> {
     Some(Value { psnr, ssim: minus(ours.ssim, paper.ssim), consistency: None, partial: ours.partial })
 }
 
-/// A cell as text: `33.74 0.9301`.
-pub(super) fn cell(value: &Value, kind: LineKind) -> String {
-    let star = if value.partial { "*" } else { "" };
-    let signed = kind == LineKind::Difference;
-    let db = |v: f64| match (v.is_finite(), signed) {
-        (false, _) => "∞".to_owned(),
-        (true, true) => format!("{v:+.2}"),
-        (true, false) => format!("{v:.2}"),
+/// With so many digits and its sign, but without one where nothing is left of the number.
+fn signed(value: f64, digits: usize) -> String {
+    let text = format!("{value:+.digits$}");
+    if text[1..].chars().all(|c| c == '0' || c == '.') { text[1..].to_owned() } else { text }
+}
+
+/// PSNR and SSIM as text, or without truth the consistency, and a star where pictures failed.
+pub(super) fn parts(value: &Value, kind: LineKind) -> (String, String) {
+    let differs = kind == LineKind::Difference;
+    let main = match (value.psnr, value.consistency) {
+        (Some(psnr), _) if !psnr.is_finite() => "∞".to_owned(),
+        (Some(psnr), _) if differs => signed(psnr, 2),
+        (Some(psnr), _) => format!("{psnr:.2}"),
+        (None, Some(consistency)) => format!("{consistency:.2}"),
+        (None, None) => String::new(),
     };
-    match (value.psnr, value.ssim, value.consistency) {
-        (Some(psnr), Some(ssim), _) if signed => format!("{} {ssim:+.4}{star}", db(psnr)),
-        (Some(psnr), Some(ssim), _) => format!("{} {ssim:.4}{star}", db(psnr)),
-        (Some(psnr), None, _) => format!("{}{star}", db(psnr)),
-        (None, _, Some(consistency)) => format!("{consistency:.2}{star}"),
-        (None, ..) => String::new(),
-    }
+    let second = match value.ssim {
+        Some(ssim) if differs => signed(ssim, 4),
+        Some(ssim) => format!("{ssim:.4}"),
+        None => String::new(),
+    };
+    let star = if value.partial { "*" } else { "" };
+    if second.is_empty() { (main + star, second) } else { (main, second + star) }
+}
+
+/// A cell as text: `33.74 0.9301`.
+fn cell(value: &Value, kind: LineKind) -> String {
+    let (main, second) = parts(value, kind);
+    if second.is_empty() { main } else { format!("{main} {second}") }
 }
 
 /// Parameters: `225 k`.
@@ -760,6 +773,7 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([0, 225_475, 1_592_000].map(thousands), ["0", "225 k", "1592 k"]);
+        assert_eq!([signed(0.123, 2), signed(-0.001, 2), signed(0.00004, 4)], ["+0.12", "0.00", "0.0000"]);
         assert_eq!([0.0123, 0.36, 12.34, 142.72].map(seconds), ["0.012", "0.36", "12.3", "143"]);
     }
 }

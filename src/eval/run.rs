@@ -324,9 +324,8 @@ fn columns(suite: &Suite, options: &Options, methods: &[MethodSpec], notes: &mut
             };
             let note = match &method {
                 None if runs => Some(format!("{}: left out, its file is not there (--models DIR)", spec.name)),
-                Some(Method { warning: Some(warning), .. }) => {
-                    Some(format!("{} on {}: {warning}", spec.name, column.name))
-                }
+                // It names the weights; many methods and columns would only repeat it.
+                Some(Method { warning: Some(warning), .. }) => Some(warning.clone()),
                 _ => None,
             };
             if let Some(note) = note.filter(|note| !notes.contains(note)) {
