@@ -127,12 +127,12 @@ fn table(out: &mut String, results: &Results, set: &str) {
         let class = if line.kind == LineKind::Ours { "" } else { " class=\"other\"" };
         let weights = line.parameters.map_or_else(String::new, thousands);
         let _ = write!(out, "<tr{class}><td>{}</td><td>{weights}</td>", escaped(&line.label));
-        for c in 0..results.columns.len() {
+        for (c, &best) in best.iter().enumerate() {
             let value = |line: Option<&Line>| line.and_then(|line| line.values[c]);
             let _ = write!(
                 out,
                 "<td>{}</td>",
-                cell(value(Some(line)), value(paper), value(difference), line.kind == LineKind::Ours, best[c])
+                cell(value(Some(line)), value(paper), value(difference), line.kind == LineKind::Ours, best)
             );
         }
         let ours = line.seconds.map_or_else(String::new, seconds);

@@ -168,6 +168,12 @@ fn missing(spec: &MethodSpec, folders: &[PathBuf]) -> bool {
     spec.optional && locate(&file, folders).is_none()
 }
 
+/// What results depend on. (The file's bytes would not do: its metadata have no fixed order.)
+fn identify(hash: &mut Sha256, weights: &Weights) {
+    hash.update(format!("{:?} {:?} ", weights.architecture, weights.info));
+    weights.parameters.iter().for_each(|value| hash.update(value.to_le_bytes()));
+}
+
 fn mzsr(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Result<Method> {
     let choice = match &spec.weights {
         Some(name) => builtin::fit(weights(name, folders)?, degradation),
@@ -184,7 +190,7 @@ fn mzsr(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Re
     };
     let mut hash = Sha256::new();
     hash.update(format!("mzsr updates {updates} rates {:?} weights ", rates.0));
-    hash.update(weights.to_bytes()?);
+    identify(&mut hash, &weights);
     Ok(Method {
         identity: hash.finalize().into(),
         parameters: weights.parameters.len(),
@@ -208,7 +214,7 @@ fn trained(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) ->
     let (architecture, initial) = match choice {
         // That they were trained for something else is the point of training them on.
         Some(choice) => {
-            hash.update(choice.weights.to_bytes()?);
+            identify(&mut hash, &choice.weights);
             (choice.weights.architecture.clone(), Some(Arc::new(choice.weights)))
         }
         None => (Architecture::default(), None),

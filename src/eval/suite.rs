@@ -456,7 +456,7 @@ mod tests {
         let method = |rest: &str| format!("{HEAD}[[method]]\nname = \"m\"\n{rest}");
         for (text, said) in [
             (method("kind = \"bicubic\"\ncolour = 1"), "unknown field `colour`"),
-            (method("kind = \"bicubic\"\ncolour = 1"), "line 9"),
+            (method("kind = \"bicubic\"\ncolour = 1"), "line 10"),
             (method("kind = \"magic\""), "method 'm': kind 'magic' is not known; use bicubic"),
             (method("kind = \"onnx:\""), "is not known"),
             (method("kind = \"bicubic\"\nweights = \"w\""), "weights is not for kind bicubic"),
