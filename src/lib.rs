@@ -4,7 +4,7 @@
 //! gradient steps, to that very photo and to the blur that made it small.
 //!
 //! The modules form one chain; each imports only those after it:
-//! [`cli`] → [`mod@bench`] → [`train`] → [`adapt`] → [`network`] → [`engine`] → [`degrade`] →
+//! [`cli`] → [`mod@bench`], [`eval`] → [`train`] → [`adapt`] → [`network`] → [`engine`] → [`degrade`] →
 //! [`kernel`] → [`image`] → [`score`], all over [`raster`], [`real`] and [`error`].
 #![warn(missing_docs)]
 
@@ -14,6 +14,7 @@ pub mod cli;
 pub mod degrade;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod image;
 pub mod kernel;
 pub mod network;

@@ -17,6 +17,7 @@ pub use course::Course;
 pub(crate) use course::forward;
 pub use descent::{Descent, Update};
 pub use plan::Plan;
+pub(crate) use restore::back_project;
 pub use restore::{Report, Restorer};
 pub use son::{Son, most_detailed};
 

@@ -278,7 +278,7 @@ impl Turn {
 }
 
 /// SR += aligned(LR − D(SR)), clipped to [0, 1].
-pub(super) fn back_project<T: Real>(result: &mut Raster<T>, photo: &Raster<T>, degradation: &Degradation) {
+pub(crate) fn back_project<T: Real>(result: &mut Raster<T>, photo: &Raster<T>, degradation: &Degradation) {
     let mut residual = degradation.apply(result);
     if (residual.height, residual.width) != (photo.height, photo.width) {
         residual = residual.crop(0, 0, photo.height, photo.width);

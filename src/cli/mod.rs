@@ -12,6 +12,7 @@ macro_rules! eprintln {
 
 mod bench;
 mod degrade;
+mod eval;
 mod kernel;
 mod options;
 mod pretrain;
@@ -64,6 +65,8 @@ enum Command {
     Weights(weights::Args),
     /// Train weights on many photos
     Pretrain(pretrain::Args),
+    /// Evaluate methods on sets of pictures, with the paper's figures beside them
+    Eval(eval::Args),
     /// Measure how fast this machine runs the network, and check that it runs it right
     Bench(bench::Args),
 }
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Pretrain(args) => pretrain::run(args),
+        Command::Eval(args) => eval::run_suite(args),
         Command::Bench(args) => bench::run(args),
     };
     match result {
