@@ -3,10 +3,12 @@
 mod bench;
 mod degrade;
 mod kernel;
+mod meta_train;
 mod options;
 mod pretrain;
 mod progress;
 mod score;
+mod training;
 mod upscale;
 mod weights;
 
@@ -54,6 +56,8 @@ enum Command {
     Weights(weights::Args),
     /// Train weights on many photos
     Pretrain(pretrain::Args),
+    /// Train weights that a few gradient steps on one photo make better
+    MetaTrain(meta_train::Args),
     /// Measure how fast this machine runs the network, and check that it runs it right
     Bench(bench::Args),
 }
@@ -77,7 +81,8 @@ pub fn main() -> ExitCode {
         Command::Kernel(args) => kernel::run(args),
         Command::Score(args) => score::run(args),
         Command::Weights(args) => weights::run(args),
-        Command::Pretrain(args) => pretrain::run(args),
+        Command::Pretrain(args) => pretrain::run(&args),
+        Command::MetaTrain(args) => meta_train::run(&args),
         Command::Bench(args) => bench::run(args),
     };
     match result {
