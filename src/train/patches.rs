@@ -380,7 +380,7 @@ mod tests {
                     [meta]\ntasks = 3\ntrain = 2\ntest = 2\nupdates = 1\nrate = 0.1\n";
         let recipe = Recipe::parse(text).unwrap();
         // So small that patches would often overlap.
-        let patches = Patches::new(&recipe, Photos::new(vec![photo(50, 54)], &[1.0]), &[]).unwrap();
+        let patches = Patches::new(&recipe, Photos::new(vec![photo(80, 90)], &[1.0]), &[]).unwrap();
         let mut kernels = Vec::new();
         for step in 1..=20 {
             let plan = patches.plan(step).unwrap();
