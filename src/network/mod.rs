@@ -295,6 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_brings_the_same_gradient() {
+        let case = case();
+        let network = Network::new(&ENGINE, &case.architecture);
+        let mut grad = case.flat(&vec![0.0; case.params.len()]);
+        let (loss, trace) = network.trace(&case.flat(&case.params), &case.x, &case.y, Some(&mut grad)).unwrap();
+        assert_eq!((loss, ENGINE.download(&grad).unwrap()), case.gradient(&case.params));
+        let held = trace.activations.iter().chain(&trace.deltas).map(|tensor| ENGINE.shape(tensor).len());
+        assert_eq!(held.sum::<usize>(), case.shape.n * case.shape.h * case.shape.w * network.trace_channels());
+    }
+
+    #[test]
     fn hessian_vector_product_is_the_derivative_of_the_gradient() {
         let case = case();
         let network = Network::new(&ENGINE, &case.architecture);
