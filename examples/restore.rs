@@ -24,8 +24,14 @@ fn restore(photo: &str, result: &str, weights: Option<&str>) -> Result<()> {
         None => builtin::choose(&degradation)?.weights,
     };
     let rates = Rates(weights.info.rates.clone());
-    let adaptation =
-        Adaptation { weights: &weights, updates: 10, rates: &rates, adapt_pixels: 750_000, ensemble: false };
+    let adaptation = Adaptation {
+        weights: &weights,
+        updates: 10,
+        rates: &rates,
+        adapt_pixels: 750_000,
+        ensemble: false,
+        lambda: None,
+    };
     let engine = CpuEngine::new(None)?;
     for (name, method) in [("bicubic", Method::Bicubic), ("mzsr", Method::Mzsr(adaptation))] {
         let request = Request { degradation: &degradation, method, back_project: 0, memory: 2 << 30 };

@@ -3,7 +3,7 @@
 use mzsr::degrade::Downsample;
 use mzsr::image::{Format, Photo, PixelKind, WriteOptions};
 use mzsr::network::Architecture;
-use mzsr::network::weights::{Info, Weights};
+use mzsr::network::weights::{Blurs, Info, Weights};
 use mzsr::{Raster, kernel::Kernel};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -93,7 +93,7 @@ fn weights(size: f32) -> Weights {
     let architecture = Architecture::new(vec![3, 8, 8, 3]).unwrap();
     let parameters =
         (0..architecture.parameter_count()).map(|i| size * ((i * 7919 % 1000) as f32 / 500.0 - 1.0)).collect();
-    Weights { architecture, parameters, info: Info::new("small", [2.0, 2.0], Downsample::Bicubic, false) }
+    Weights { architecture, parameters, info: Info::new("small", [2.0, 2.0], Downsample::Bicubic, Blurs::Without) }
 }
 
 /// Waves, of any kind; alpha falls from left to right.

@@ -2,7 +2,7 @@
 
 mod training;
 
-use mzsr::network::weights::Weights;
+use mzsr::network::weights::{Blurs, Weights};
 use mzsr::train::Ending;
 use training::{Place, said, wait_for};
 
@@ -48,7 +48,7 @@ fn weights_hold_the_learned_rates_and_the_log_the_scores() {
     place.train(&text, false, 99, 1).unwrap();
     let weights = Weights::load(&place.path("out/best.safetensors")).unwrap();
     let info = &weights.info;
-    assert_eq!((info.updates, info.kernels, info.recipe == text), (Some(2), true, true));
+    assert_eq!((info.updates, info.kernels, info.recipe == text), (Some(2), Blurs::With, true));
     assert!(info.provenance.contains("meta-train"), "{}", info.provenance);
     let rates = &info.rates;
     assert!(rates.len() > 2 && rates.iter().all(|row| row.len() == 3));

@@ -2,7 +2,7 @@
 
 mod training;
 
-use mzsr::network::weights::Weights;
+use mzsr::network::weights::{Blurs, Weights};
 use mzsr::train::Ending;
 use mzsr::train::checkpoint::{self, Checkpoint};
 use std::process::Command;
@@ -56,7 +56,7 @@ fn training_brings_the_loss_down_and_its_weights_are_ours() {
     let weights = Weights::load(&place.path("out/best.safetensors")).unwrap();
     assert_eq!((weights.info.name.as_str(), weights.info.scale), ("trial", [2.0, 2.0]));
     assert_eq!(weights.info.recipe, text);
-    assert!(!weights.info.kernels && weights.info.provenance.contains("validation"));
+    assert!(weights.info.kernels == Blurs::Without && weights.info.provenance.contains("validation"));
 }
 
 #[test]

@@ -59,11 +59,11 @@ fn folders_are_scored_by_name() {
 fn weights_are_converted_and_shown() {
     use mzsr::degrade::Downsample;
     use mzsr::network::Architecture;
-    use mzsr::network::weights::{Info, Weights};
+    use mzsr::network::weights::{Blurs, Info, Weights};
     let folder = tempfile::tempdir().unwrap();
     let architecture = Architecture::new(vec![3, 2, 3]).unwrap();
     let parameters = vec![0.25; architecture.parameter_count()];
-    let mut info = Info::new("first", [2.0, 2.0], Downsample::Bicubic, false);
+    let mut info = Info::new("first", [2.0, 2.0], Downsample::Bicubic, Blurs::Without);
     info.provenance = "line\nwith \u{1b}[31m".to_owned();
     Weights { architecture, parameters, info }.save(&folder.path().join("in.safetensors")).unwrap();
     let convert = ["weights", "convert", "in.safetensors", "out.safetensors", "--scale", "2..4", "--downsample"];

@@ -53,18 +53,23 @@ impl Course {
         LeastSquares { lambda: 10.0 * self.lambda, steps: 4 }.solve(degradation, low, made)
     }
 
-    /// HR pixels around a tile that its result depends on: what the network sees in each pass, and
-    /// what a solve carries over half an 8-bit level. None for the bicubic start, which needs no
-    /// solve.
-    pub fn halo(&self, degradation: &Degradation) -> usize {
-        match self.start {
-            Start::Bicubic if self.passes == 1 => HALO,
-            _ => {
-                let kernel = degradation.kernel().map_or(0, |kernel| kernel.height.max(kernel.width));
-                self.passes * (HALO + 2 * kernel + (8.0 * degradation.scale()).ceil() as usize)
-            }
-        }
+    /// Whether there is a solve in it.
+    pub fn solves(&self) -> bool {
+        self.start != Start::Bicubic || self.passes > 1
     }
+
+    /// HR pixels around a tile that its result depends on: what the network sees in each pass, and
+    /// as far as a solve carries more than a fraction of an 8-bit level.
+    pub fn halo(&self, degradation: &Degradation) -> usize {
+        if self.solves() { self.passes * (HALO + solve_halo(degradation)) } else { HALO }
+    }
+}
+
+/// HR pixels around a tile that a least-squares upscale of it depends on, but for a fraction of an
+/// 8-bit level.
+pub(super) fn solve_halo(degradation: &Degradation) -> usize {
+    let kernel = degradation.kernel().map_or(0, |kernel| kernel.height.max(kernel.width));
+    2 * kernel + (8.0 * degradation.scale()).ceil() as usize
 }
 
 /// The network's output for `input`, of the same size; tiles of at most `side` give the same bits

@@ -11,6 +11,7 @@ pub mod photo;
 pub mod plan;
 mod restore;
 mod son;
+mod tiling;
 
 pub use course::Course;
 pub(crate) use course::forward;

@@ -8,14 +8,14 @@
 //! use mzsr::image::{Format, Photo, PixelKind};
 //! use mzsr::kernel::KernelSpec;
 //! use mzsr::network::Architecture;
-//! use mzsr::network::weights::{Info, Weights};
+//! use mzsr::network::weights::{Blurs, Info, Weights};
 //!
 //! # fn main() -> mzsr::Result<()> {
 //! // In earnest: Photo::read("photo.png") and builtin::choose(&degradation) or Weights::load(…).
 //! let photo = Photo::new(PixelKind::new(false, false, false), Format::Png, 24, 21);
 //! let architecture = Architecture::new(vec![3, 8, 3])?;
 //! let parameters = vec![0.01; architecture.parameter_count()];
-//! let info = Info::new("tiny", [2.0, 2.0], Downsample::Direct, true);
+//! let info = Info::new("tiny", [2.0, 2.0], Downsample::Direct, Blurs::With);
 //! let weights = Weights { architecture, parameters, info };
 //!
 //! let kernel = KernelSpec::parse("gaussian:2.0")?.load()?.kernel;
@@ -27,6 +27,7 @@
 //!     rates: &rates,
 //!     adapt_pixels: 750_000,
 //!     ensemble: false,
+//!     lambda: None,
 //! });
 //! let request = Request { degradation: &degradation, method, back_project: 0, memory: 1 << 30 };
 //! let (larger, report) = upscale(&CpuEngine::new(None)?, &photo, &request, &mut |_| {})?;
@@ -37,11 +38,13 @@
 //! # }
 //! ```
 
+use super::course::solve_halo;
 use super::plan::Job;
 use super::restore::{Report, Restorer, back_project};
+use super::tiling::{Part, in_bands};
 use super::{Course, Event, Rates};
-use crate::degrade::{Degradation, LeastSquares, high_size, resize_window};
-use crate::engine::Engine;
+use crate::degrade::{Degradation, LeastSquares, estimate_noise, high_size, resize_window};
+use crate::engine::{Engine, Window};
 use crate::image::Photo;
 use crate::network::Network;
 use crate::network::weights::Weights;
@@ -58,7 +61,8 @@ pub enum Method<'a> {
     /// Cubic, on the grid that the degradation samples.
     Aligned,
     /// What explains the photo best and stays near [`Method::Aligned`]; no network.
-    LeastSquares(LeastSquares),
+    /// With λ, or without for one from the photo's noise.
+    LeastSquares(Option<f64>),
 }
 
 /// How the network adapts.
@@ -74,6 +78,17 @@ pub struct Adaptation<'a> {
     pub adapt_pixels: usize,
     /// Mean over the 8 flips and rotations.
     pub ensemble: bool,
+    /// λ of the least-squares start, for weights that have it; from the photo's noise if absent.
+    pub lambda: Option<f64>,
+}
+
+impl Adaptation<'_> {
+    /// How the photo goes through the network.
+    fn course(&self) -> Course {
+        let info = &self.weights.info;
+        let lambda = self.lambda.unwrap_or(LeastSquares::default().lambda);
+        Course { start: info.start, passes: info.passes, lambda }
+    }
 }
 
 /// Everything that [`upscale`] is told.
@@ -94,10 +109,13 @@ impl Request<'_> {
     fn job(&self, photo: &Photo) -> Job {
         let scale = self.degradation.scale();
         let high = high_size(photo.height(), scale) as u64 * high_size(photo.width(), scale) as u64;
-        let (updates, ensemble, solves) = match self.method {
-            Method::Mzsr(adaptation) => (adaptation.updates, adaptation.ensemble, false),
-            Method::Bicubic | Method::Aligned => (0, false, false),
-            Method::LeastSquares(_) => (0, false, true),
+        let (updates, ensemble, solves, halo) = match self.method {
+            Method::Mzsr(adaptation) => {
+                let course = adaptation.course();
+                (adaptation.updates, adaptation.ensemble, course.solves(), course.halo(self.degradation))
+            }
+            Method::Bicubic | Method::Aligned => (0, false, false, 0),
+            Method::LeastSquares(_) => (0, false, true, solve_halo(self.degradation)),
         };
         Job {
             low: photo.height() as u64 * photo.width() as u64,
@@ -106,6 +124,8 @@ impl Request<'_> {
             adapts: updates > 0,
             holds_result: ensemble || self.back_project > 0,
             solves,
+            network: matches!(self.method, Method::Mzsr(_)),
+            halo,
         }
     }
 }
@@ -133,6 +153,8 @@ pub fn upscale<E: Engine<Elem = f32>>(
         kernel.check_fits(photo.height(), photo.width())?;
     }
     let colours: Raster<f32> = photo.rgb();
+    let noise = estimate_noise(&colours);
+    let lambda = |given: Option<f64>| given.unwrap_or(LeastSquares::lambda_for(noise));
     let alpha: Option<Raster<f32>> = photo.alpha();
     let cubic = |low: &Raster<f32>, rows: Range<usize>| match request.method {
         Method::Bicubic => resize_window(low, scale, rows, 0..width),
@@ -144,14 +166,16 @@ pub fn upscale<E: Engine<Elem = f32>>(
         result.put_rows(y, &band, alpha.as_ref());
         Ok(())
     };
-    let report = match request.method {
+    let mut solved = None;
+    let mut report = match request.method {
         Method::Mzsr(adaptation) => {
             let network = Network::new(engine, &adaptation.weights.architecture);
-            let info = &adaptation.weights.info;
+            let course = Course { lambda: lambda(adaptation.lambda), ..adaptation.course() };
+            solved = course.solves().then_some(course.lambda);
             Restorer {
                 network: &network,
                 parameters: &adaptation.weights.parameters,
-                course: Course { start: info.start, passes: info.passes, ..Course::default() },
+                course,
                 degradation,
                 rates: adaptation.rates,
                 updates: adaptation.updates,
@@ -163,13 +187,29 @@ pub fn upscale<E: Engine<Elem = f32>>(
             }
             .restore(&colours, events, &mut put)?
         }
-        Method::LeastSquares(least_squares) => {
-            let mut whole = least_squares.upscale(degradation, &colours, height, width);
-            for _ in 0..request.back_project {
-                back_project(&mut whole, &colours, degradation);
+        Method::LeastSquares(given) => {
+            let least_squares = LeastSquares { lambda: lambda(given), ..LeastSquares::default() };
+            solved = Some(least_squares.lambda);
+            let (low, halo) = ((colours.height, colours.width), solve_halo(degradation));
+            let mut make = |core| {
+                let Part { low, high } = Part::around(core, halo, scale, low, (height, width));
+                let low = colours.crop(low.y, low.x, low.height, low.width);
+                Ok((high, least_squares.upscale(degradation, &low, high.height, high.width)))
+            };
+            let mut whole = Raster::new(0, width, 3);
+            in_bands(height, width, plan.output_side, &mut make, &mut |y, band| {
+                events(Event::Progress((y + band.height) as f64 / height as f64));
+                if request.back_project == 0 {
+                    return put(y, band);
+                }
+                whole.height += band.height;
+                whole.data.extend(band.data);
+                Ok(())
+            })?;
+            if request.back_project > 0 {
+                (0..request.back_project).for_each(|_| back_project(&mut whole, &colours, degradation));
+                put(0, whole)?;
             }
-            put(0, whole)?;
-            events(Event::Progress(1.0));
             Report::default()
         }
         Method::Bicubic | Method::Aligned if request.back_project > 0 => {
@@ -190,5 +230,37 @@ pub fn upscale<E: Engine<Elem = f32>>(
             Report::default()
         }
     };
+    report.noise = noise;
+    report.lambda = solved;
     Ok((result, report))
+}
+
+/// Largest side of the part on which [`consistency`] looks.
+const LOOK: usize = 1536;
+
+/// How well the degradation makes `photo` of its enlargement: the root mean square of
+/// D(`result`) − `photo` over the colours of the middle (1536 × 1536 pixels of the result at most), on
+/// the scale of [0, 1]. A kernel that is not the photo's shows here.
+pub fn consistency(photo: &Photo, result: &Photo, degradation: &Degradation) -> f64 {
+    let scale = degradation.scale();
+    let (low, high) = ((photo.height(), photo.width()), (result.height(), result.width()));
+    let (height, width) = (high.0.min(LOOK), high.1.min(LOOK));
+    let core = Window { y: (high.0 - height) / 2, x: (high.1 - width) / 2, height, width };
+    let part = Part::around(core, 0, scale, low, high);
+    let Window { y, x, height, width } = part.high;
+    let made = degradation.apply(&result.rgb::<f32>().crop(y, x, height, width));
+    let seen = photo.rgb::<f32>().crop(part.low.y, part.low.x, part.low.height, part.low.width);
+    let (rows, columns) = (seen.height.min(made.height), seen.width.min(made.width));
+    // What lies at a cut sees a mirror there instead of the photo.
+    let reach = (solve_halo(degradation) as f64 / scale) as usize;
+    let margin = if rows.min(columns) > 4 * reach { reach } else { 0 };
+    let (mut sum, mut count) = (0.0, 0usize);
+    for y in margin..rows - margin {
+        for x in margin..columns - margin {
+            let pairs = made.pixel(y, x).iter().zip(seen.pixel(y, x));
+            sum += pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+            count += 3;
+        }
+    }
+    (sum / count.max(1) as f64).sqrt()
 }

@@ -7,6 +7,11 @@ use crate::{Error, Result};
 const GRADIENT_BYTES: u64 = 9 * 256 + 96;
 /// The same while a tile is enlarged: two activations of 64 channels, input and output.
 const OUTPUT_BYTES: u64 = 2 * 256 + 48;
+/// The same while a least-squares problem is solved, in f64: the solution, a continued picture, what
+/// is added to it, and the vectors of conjugate gradients.
+const SOLVE_BYTES: u64 = 160;
+/// Pixels of the largest son that a solve is made on as a whole.
+pub(super) const MAX_SOLVE: usize = 1 << 20;
 /// The program, its weights in every form, a thread's blocks, the encoder, and buffers that the
 /// engine keeps for later.
 const FIXED_BYTES: u64 = 88 << 20;
@@ -44,8 +49,12 @@ pub struct Job {
     pub adapts: bool,
     /// Whether the whole result is held in f32 (ensemble, back-projection).
     pub holds_result: bool,
-    /// Whether a least-squares problem over the whole result is solved.
+    /// Whether least-squares problems are solved, on the photo's tiles and on its son.
     pub solves: bool,
+    /// Whether a network works on the tiles.
+    pub network: bool,
+    /// Pixels around a tile of the result that are computed with it.
+    pub halo: usize,
 }
 
 impl Job {
@@ -53,12 +62,15 @@ impl Job {
     /// encoded result, the photo and its son in f32.
     fn held(&self) -> u64 {
         let photo = self.low * (self.pixel_bytes + 12 + if self.adapts { 36 } else { 0 });
-        let result = self.high
-            * (self.pixel_bytes
-                + self.pixel_bytes / 2
-                + if self.holds_result { 40 } else { 0 }
-                + if self.solves { 84 } else { 0 });
-        FIXED_BYTES + photo + result
+        let result = self.high * (self.pixel_bytes + self.pixel_bytes / 2 + if self.holds_result { 40 } else { 0 });
+        let son = if self.solves && self.adapts { SOLVE_BYTES * self.low.min(MAX_SOLVE as u64) } else { 0 };
+        FIXED_BYTES + photo + result + son
+    }
+
+    /// Bytes that a pixel of a tile of the result takes.
+    fn tile_bytes(&self) -> u64 {
+        let solve = if self.solves { SOLVE_BYTES } else { 0 };
+        if self.network { OUTPUT_BYTES.max(solve) + solve / 4 } else { solve.max(48) }
     }
 
     /// The tiles for `memory` bytes.
@@ -73,12 +85,13 @@ impl Job {
         let left = memory.saturating_sub(self.held());
         let plan = Plan {
             gradient_side: side(left, GRADIENT_BYTES, super::son::SEEN, LARGEST_GRADIENT_SIDE),
-            output_side: side(left, OUTPUT_BYTES, HALO, LARGEST_SIDE),
+            output_side: side(left, self.tile_bytes(), self.halo, LARGEST_SIDE),
         };
         let short = plan.output_side < SMALLEST_SIDE || (self.adapts && plan.gradient_side < SMALLEST_SIDE);
         if short {
-            let edge = (SMALLEST_SIDE + 2 * HALO + 4) as u64;
-            let needed = self.held() + edge * edge * GRADIENT_BYTES;
+            let square = |halo: usize| ((SMALLEST_SIDE + 2 * halo + 4) as u64).pow(2);
+            let gradient = if self.adapts { square(super::son::SEEN) * GRADIENT_BYTES } else { 0 };
+            let needed = self.held() + gradient.max(square(self.halo) * self.tile_bytes());
             let gib = (needed as f64 / (1u64 << 30) as f64 * 100.0).ceil() / 100.0;
             return Err(Error::input(format!(
                 "this needs about {gib} GiB, more than --memory allows ({:.2} GiB); try --memory {gib}",
@@ -100,8 +113,16 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const JOB: Job =
-        Job { low: 12_000_000, high: 48_000_000, pixel_bytes: 3, adapts: true, holds_result: false, solves: false };
+    const JOB: Job = Job {
+        low: 12_000_000,
+        high: 48_000_000,
+        pixel_bytes: 3,
+        adapts: true,
+        holds_result: false,
+        solves: false,
+        network: true,
+        halo: HALO,
+    };
 
     #[test]
     fn twelve_megapixels_fit_two_gibibytes() {

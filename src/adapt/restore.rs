@@ -3,14 +3,14 @@
 use super::course::forward;
 use super::descent::{Descent, Update};
 use super::geometry::Turn;
-use super::plan::Plan;
+use super::plan::{MAX_SOLVE, Plan};
 use super::son::{Son, most_detailed, tiles, with_halo};
+use super::tiling::{Part, in_bands};
 use super::{Course, Event, Rates};
-use crate::degrade::{Degradation, Start, high_size, resize_window};
+use crate::degrade::{Degradation, high_size, resize_window};
 use crate::engine::{Engine, Shape, Window};
 use crate::network::Network;
 use crate::{Error, Raster, Real, Result};
-use num_traits::Float;
 
 /// What to do with a photo, and with which weights.
 pub struct Restorer<'a, E: Engine> {
@@ -48,6 +48,11 @@ pub struct Report {
     pub losses: Option<(f64, f64)>,
     /// LR pixels that were adapted on.
     pub adapted_pixels: usize,
+    /// The standard deviation of the photo's noise, of [0, 1], as estimated (only by
+    /// [`super::photo::upscale`]).
+    pub noise: f64,
+    /// λ of the least-squares start, if there was one (only by [`super::photo::upscale`]).
+    pub lambda: Option<f64>,
 }
 
 impl Report {
@@ -57,8 +62,6 @@ impl Report {
     }
 }
 
-/// Pixels of the largest picture that a solve is made on as a whole.
-const MAX_SOLVE: usize = 1 << 20;
 /// Largest side of the tiles from which the most detailed are chosen.
 const CHOICE_SIDE: usize = 256;
 
@@ -161,7 +164,7 @@ impl<E: Engine> Restorer<'_, E> {
     /// Sons of the photo with these cores: one of the whole, or, where that would be too large for
     /// the solves of the start, one of the surroundings of each core.
     fn sons(&self, photo: &Raster<E::Elem>, degradation: &Degradation, cores: Vec<Window>) -> Vec<Son<E::Elem>> {
-        let whole = photo.height * photo.width <= MAX_SOLVE || self.course.start == Start::Bicubic;
+        let whole = photo.height * photo.width <= MAX_SOLVE || !self.course.solves();
         if whole {
             return vec![Son::of(photo.clone(), degradation, &self.course, cores)];
         }
@@ -285,16 +288,6 @@ pub(super) fn back_project<T: Real>(result: &mut Raster<T>, photo: &Raster<T>, d
     result.data.iter_mut().zip(&up.data).for_each(|(v, &d)| *v = (*v + d).max(T::zero()).min(T::one()));
 }
 
-/// The LR pixel at or before `high` / `scale` that lies on a whole HR pixel, and that pixel: where a
-/// part of a photo may begin so that its upscale lies on the grid of the whole.
-fn common_origin(high: usize, scale: f64) -> (usize, usize) {
-    let last = (high as f64 / scale) as usize;
-    let at = |i: usize| i as f64 * scale;
-    let on_grid = |i: &usize| (at(*i) - at(*i).round()).abs() < 1e-6;
-    let low = (0..=last).rev().find(on_grid).unwrap_or(0);
-    (low, at(low).round() as usize)
-}
-
 impl<E: Engine> Restorer<'_, E> {
     /// Applies the network to `photo` tile by tile; hands bands of rows, clipped to [0, 1], to
     /// `sink`.
@@ -307,77 +300,33 @@ impl<E: Engine> Restorer<'_, E> {
     ) -> Result<()> {
         let scale = degradation.scale();
         let (height, width) = (high_size(photo.height, scale), high_size(photo.width, scale));
-        let (zero, one) = (E::Elem::of(0.0), E::Elem::of(1.0));
-        let mut band = Raster::new(0, width, 3);
-        let mut first = 0;
-        for core in tiles(height, width, self.plan.output_side) {
-            if core.x == 0 {
-                first = core.y;
-                band = Raster::new(core.height, width, 3);
+        let halo = self.course.halo(degradation);
+        let solves = self.course.solves();
+        let mut make = |core: Window| {
+            if !solves {
+                let seen = with_halo(core, halo, height, width);
+                let input = resize_window(photo, scale, seen.y..seen.y + seen.height, seen.x..seen.x + seen.width);
+                return Ok((seen, forward(self.network, &params[0], &input, usize::MAX)?));
             }
-            let (seen, output) = self.tile(params, photo, degradation, core, height, width)?;
-            for y in 0..core.height {
-                let from = ((core.y - seen.y + y) * seen.width + core.x - seen.x) * 3;
-                let to = (y * width + core.x) * 3;
-                for (out, &value) in band.data[to..to + core.width * 3].iter_mut().zip(&output.data[from..]) {
-                    if !value.is_finite() {
-                        return Err(Error::Numeric(
-                            "the result is not finite, nothing was written: \
-                             the weights or the rates do not fit; try -n 0"
-                                .into(),
-                        ));
-                    }
-                    *out = value.max(zero).min(one);
+            let Part { low, high } = Part::around(core, halo, scale, (photo.height, photo.width), (height, width));
+            let low = photo.crop(low.y, low.x, low.height, low.width);
+            let mut estimate = self.course.begin::<f64, _>(degradation, &low, high.height, high.width);
+            for (pass, params) in params.iter().enumerate() {
+                if pass > 0 {
+                    estimate = self.course.between(degradation, &low, estimate);
                 }
+                estimate = forward(self.network, params, &estimate, usize::MAX)?;
             }
-            if core.x + core.width == width {
-                sink(first, std::mem::replace(&mut band, Raster::new(0, width, 3)))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The result at `core` and around it, and where that lies in the whole.
-    fn tile(
-        &self,
-        params: &[E::Tensor],
-        photo: &Raster<E::Elem>,
-        degradation: &Degradation,
-        core: Window,
-        height: usize,
-        width: usize,
-    ) -> Result<(Window, Raster<E::Elem>)> {
-        let scale = degradation.scale();
-        let seen = with_halo(core, self.course.halo(degradation), height, width);
-        if self.course.start == Start::Bicubic && self.course.passes == 1 {
-            let input = resize_window(photo, scale, seen.y..seen.y + seen.height, seen.x..seen.x + seen.width);
-            return Ok((seen, forward(self.network, &params[0], &input, usize::MAX)?));
-        }
-        let axis = |from: usize, length: usize, low: usize, high: usize| {
-            let (low_from, high_from) = common_origin(from, scale);
-            // The end of a part is no end of the photo, unless it is: nothing there must line up.
-            let low_to = (((from + length) as f64 / scale).ceil() as usize).min(low);
-            let high_to = if low_to == low { high } else { high_from + high_size(low_to - low_from, scale) };
-            (low_from, low_to - low_from, high_from, high_to - high_from)
+            Ok((high, estimate))
         };
-        let (y, rows, high_y, high_rows) = axis(seen.y, seen.height, photo.height, height);
-        let (x, columns, high_x, high_columns) = axis(seen.x, seen.width, photo.width, width);
-        let low = photo.crop(y, x, rows, columns);
-        let mut estimate = self.course.begin::<f64, _>(degradation, &low, high_rows, high_columns);
-        for (pass, params) in params.iter().enumerate() {
-            if pass > 0 {
-                estimate = self.course.between(degradation, &low, estimate);
-            }
-            estimate = forward(self.network, params, &estimate, self.plan.output_side)?;
-        }
-        Ok((Window { y: high_y, x: high_x, height: high_rows, width: high_columns }, estimate))
+        in_bands(height, width, self.plan.output_side, &mut make, sink)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::degrade::Downsample;
+    use crate::degrade::{Downsample, Start};
     use crate::engine::plain::PlainEngine;
     use crate::kernel::Kernel;
     use crate::network::Architecture;
@@ -468,6 +417,44 @@ mod tests {
         });
         assert!(report.adapted_pixels <= 700 && report.adapted_pixels > 400, "{}", report.adapted_pixels);
         assert!(difference(&whole, &part) > 1e-9);
+    }
+
+    /// A start that is solved for depends on all of the photo, a little: what tiles leave out is far
+    /// below half an 8-bit level. So it is for two passes, for real scales, and without a blur.
+    #[test]
+    fn tiles_of_solved_starts_have_no_seams() {
+        for (scale, kernel, downsample) in [
+            (2.0, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
+            (2.5, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
+            (2.0, Some(Kernel::gaussian(1.0, 1.0, 0.0, 7)), Downsample::Bicubic),
+            (3.0, None, Downsample::Bicubic),
+        ] {
+            let mut setup = Setup::new(2.0, Kernel::gaussian(2.0, 1.0, 0.4, 9), 0.1);
+            setup.degradation = Degradation::new(scale, kernel, downsample).unwrap();
+            let photo = photo(91, 84);
+            let course = |passes| Course { start: Start::LeastSquares, passes, ..Course::default() };
+            for passes in [1, 2] {
+                setup.parameters = parameters(&setup.architecture, 0.1).repeat(passes);
+                let run =
+                    |plan: Plan| setup.run(&photo, |r| (r.updates, r.course, r.plan) = (0, course(passes), plan)).0;
+                let off = difference(&run(Plan::unlimited()), &run(Plan { gradient_side: 64, output_side: 48 }));
+                assert!(off < 0.1 / 255.0, "x{scale} {downsample}, {passes} passes: {} levels", 255.0 * off);
+            }
+        }
+    }
+
+    #[test]
+    fn every_pass_learns_from_its_own_son() {
+        let mut setup = Setup::new(2.0, Kernel::gaussian(2.0, 1.0, 0.4, 9), 0.2);
+        let photo = photo(40, 36);
+        let (_, one_pass) = setup.run(&photo, |_| {});
+        setup.parameters = parameters(&setup.architecture, 0.2).repeat(2);
+        let course = Course { start: Start::LeastSquares, passes: 2, ..Course::default() };
+        let (before, _) = setup.run(&photo, |r| (r.course, r.updates) = (course, 0));
+        let (after, report) = setup.run(&photo, |r| r.course = course);
+        assert_eq!(report.updates.len(), 2 * one_pass.updates.len());
+        let (first, last) = report.losses.unwrap();
+        assert!(last < first && difference(&before, &after) > 1e-6);
     }
 
     #[test]

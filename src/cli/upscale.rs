@@ -3,9 +3,9 @@
 use super::Outcome;
 use super::options::{Blur, DegradationArgs, TalkArgs, set_threads, warn};
 use super::progress::Progress;
-use crate::adapt::photo::{Adaptation, Method, Request, upscale};
+use crate::adapt::photo::{Adaptation, Method, Request, consistency, upscale};
 use crate::adapt::{Event, Rates, Report};
-use crate::degrade::{Degradation, LeastSquares, high_size};
+use crate::degrade::{Degradation, high_size};
 use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
 use crate::image::{Photo, WriteOptions, paths};
@@ -67,6 +67,9 @@ pub struct Args {
     /// Put the residual LR − D(result) back N times
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     back_project: usize,
+    /// How little the photo is trusted by the least-squares start [default: from its noise, 1e-3 if clean]
+    #[arg(long, value_name = "L", allow_negative_numbers = true)]
+    lambda: Option<f64>,
     /// Mean over the 8 flips and rotations: 8 times the work
     #[arg(long)]
     ensemble: bool,
@@ -113,6 +116,11 @@ impl Args {
                 self.adapt_pixels
             );
             return Err(Error::input(text));
+        }
+        if let Some(lambda) = self.lambda.filter(|lambda| !(lambda.is_finite() && *lambda > 0.0)) {
+            return Err(Error::input(format!(
+                "--lambda {lambda}: a number above 0 is needed (1e-3 for a clean photo)"
+            )));
         }
         let given = [
             ("--weights", self.weights.is_some()),
@@ -220,9 +228,10 @@ fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair, photo
             rates: &network.rates,
             adapt_pixels: args.adapt_pixels,
             ensemble: args.ensemble,
+            lambda: args.lambda,
         }),
         None if args.method == MethodFlag::Aligned => Method::Aligned,
-        None if args.method == MethodFlag::LeastSquares => Method::LeastSquares(LeastSquares::default()),
+        None if args.method == MethodFlag::LeastSquares => Method::LeastSquares(args.lambda),
         None => Method::Bicubic,
     };
     let request = Request {
@@ -252,7 +261,7 @@ fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair, photo
         photo.warnings().iter().chain(&warnings).for_each(|warning| warn(&format!("{name}: {warning}")));
     }
     if args.talk.verbose {
-        eprintln!("mzsr: {name}: {}", verdict(photo, &result, &report));
+        eprintln!("mzsr: {name}: {}", verdict(photo, &result, &report, &setup.blur.degradation));
     }
     Ok(())
 }
@@ -261,14 +270,19 @@ fn updates(count: usize) -> String {
     format!("{count} update{}", if count == 1 { "" } else { "s" })
 }
 
-fn verdict(photo: &Photo, result: &Photo, report: &Report) -> String {
-    let sizes = format!("{} × {} to {} × {}", photo.width(), photo.height(), result.width(), result.height());
-    match report.losses {
-        None => format!("{sizes}, nothing adapted"),
+/// What was done, what the photo's noise is taken for, and whether the kernel explains the photo.
+fn verdict(photo: &Photo, result: &Photo, report: &Report, degradation: &Degradation) -> String {
+    let mut text = format!("{} × {} to {} × {}", photo.width(), photo.height(), result.width(), result.height());
+    text += &match report.losses {
+        None => ", nothing adapted".to_owned(),
         Some((before, after)) => format!(
-            "{sizes}, {} on {} pixels, the son's loss {before:.6} to {after:.6}",
+            ", {} on {} pixels, the son's loss {before:.6} to {after:.6}",
             updates(report.made()),
             report.adapted_pixels
         ),
+    };
+    if let Some(lambda) = report.lambda {
+        text += &format!(", noise about {:.2} of 255, lambda {lambda:.2e}", 255.0 * report.noise);
     }
+    text + &format!(", D(result) is {:.2} of 255 off the photo", 255.0 * consistency(photo, result, degradation))
 }

@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::options::warn;
 use crate::degrade::Downsample;
-use crate::network::weights::{Info, Weights, builtin, parse_rates, parse_scale, published_rates};
+use crate::network::weights::{Blurs, Info, Weights, builtin, parse_rates, parse_scale, published_rates};
 use crate::{Error, Result};
 use clap::{Subcommand, ValueEnum};
 use std::fmt::Write;
@@ -69,8 +69,8 @@ struct Convert {
     #[arg(long, value_enum)]
     downsample: Option<DownsampleFlag>,
     /// Whether trained over blur kernels [default where nothing is recorded: with direct downsampling]
-    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
-    kernels: Option<bool>,
+    #[arg(long, value_name = "true|false|both")]
+    kernels: Option<Blurs>,
     /// The number of gradient steps trained for
     #[arg(long, value_name = "N")]
     updates: Option<usize>,
@@ -178,13 +178,14 @@ impl Convert {
                 return Err(Error::input(text));
             };
             info.recorded = true;
-            info.kernels = false;
+            info.kernels = Blurs::Without;
             info.rates = published_rates(scale, downsample);
         }
         info.scale = self.scale.unwrap_or(info.scale);
         info.downsample = downsample.unwrap_or(info.downsample);
         // There is no direct downsampling without blur.
-        info.kernels = self.kernels.unwrap_or(info.kernels || info.downsample == Downsample::Direct);
+        let direct = info.downsample == Downsample::Direct;
+        info.kernels = self.kernels.unwrap_or(if direct { Blurs::With } else { info.kernels });
         info.updates = self.updates.or(info.updates);
         if let Some(Rates(rates)) = &self.rates {
             info.rates = rates.clone();

@@ -5,6 +5,7 @@
 
 mod blur;
 mod least_squares;
+mod noise;
 mod photo;
 mod start;
 mod taps;
@@ -12,6 +13,7 @@ mod taps;
 use blur::Blur;
 pub use blur::blur;
 pub use least_squares::LeastSquares;
+pub use noise::estimate_noise;
 pub use photo::{Noise, degrade_photo};
 pub use start::Start;
 pub use taps::Taps;

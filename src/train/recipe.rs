@@ -27,6 +27,7 @@
 //! small_share = 0.2               # of small kernels, default 0: variances uniform in `small`,
 //! small = [0.2, 1.0]              #
 //! small_isotropic = 0.5           # this share of them round
+//! none_share = 0.2                # of patches without blur, default 0 (with bicubic downsampling)
 //! round = true                    # LR values to 8 bits
 //!
 //! [optimiser]                     # Adam on the mean absolute error
@@ -213,6 +214,8 @@ pub struct Degradations {
     pub small: [f64; 2],
     /// The share of round ones among them.
     pub small_isotropic: f64,
+    /// The share of patches without blur.
+    pub none_share: f64,
     /// Whether LR values are rounded to 8 bits.
     pub round: bool,
 }
@@ -503,6 +506,7 @@ impl Default for Degradations {
             small_share: 0.0,
             small: [0.2, 1.0],
             small_isotropic: 1.0,
+            none_share: 0.0,
             round: true,
         }
     }
@@ -519,7 +523,7 @@ impl Degradations {
     pub fn draw(&self, scale: f64, mut uniform: impl FnMut() -> f64) -> Option<Kernel> {
         let [kind, first, second, angle, round] = std::array::from_fn(|_| uniform());
         let between = |from: f64, to: f64, share: f64| from + (to - from) * share;
-        if self.kernels == Kernels::None {
+        if self.kernels == Kernels::None || kind >= 1.0 - self.none_share {
             return None;
         }
         let (lambda1, lambda2) = if kind < self.small_share {
@@ -813,10 +817,20 @@ impl Degradations {
         if !range(self.small) {
             return no("small", format!("= {:?}: use two numbers above 0, the smaller first", self.small));
         }
-        for (key, share) in [("small_share", self.small_share), ("small_isotropic", self.small_isotropic)] {
+        for (key, share) in [
+            ("small_share", self.small_share),
+            ("small_isotropic", self.small_isotropic),
+            ("none_share", self.none_share),
+        ] {
             if !(0.0..=1.0).contains(&share) {
                 return no(key, format!("= {share}: use a share from 0 to 1"));
             }
+        }
+        if self.small_share + self.none_share > 1.0 {
+            return no("small_share and none_share", "are more than 1 together: use less".to_owned());
+        }
+        if self.none_share > 0.0 && model.downsample == Dropping::Direct {
+            return no("none_share", "is for bicubic downsampling; direct needs a blur: leave it out".to_owned());
         }
         Ok(())
     }
@@ -1088,6 +1102,7 @@ folder = \"o\"
             (gaussian("lambda1 = [5, 1]\n"), "lambda1"),
             (gaussian("lambda2_from = 2\n"), "lambda2_from"),
             (gaussian("small_share = 2\n"), "small_share"),
+            (gaussian("small_share = 0.6\nnone_share = 0.6\n"), "none_share"),
         ] {
             let error = Recipe::parse(&text).unwrap_err().to_string();
             assert!(error.contains(wanted) && !error.contains('\n'), "{wanted}: {error}");

@@ -13,7 +13,7 @@ use super::validation::Judge;
 use super::{meta_train, pretrain};
 use crate::adapt::Rates;
 use crate::engine::{AdamStep, Engine, Shape};
-use crate::network::weights::{Info, Weights};
+use crate::network::weights::{Blurs, Info, Weights};
 use crate::network::{Architecture, Network};
 use crate::{Error, Result};
 use std::ops::RangeInclusive;
@@ -445,7 +445,11 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
     fn weights(&self, judgement: Option<&Judgement>) -> Result<Weights> {
         let recipe = self.recipe;
         let model = &recipe.model;
-        let kernels = recipe.degradation.kernels != Kernels::None;
+        let kernels = match recipe.degradation.kernels {
+            Kernels::None => Blurs::Without,
+            Kernels::Gaussian if recipe.degradation.none_share > 0.0 => Blurs::Both,
+            Kernels::Gaussian => Blurs::With,
+        };
         let mut info = Info::new(&model.name, model.scale_range(), model.downsample.into(), kernels);
         info.start = model.start;
         info.recipe = self.text.to_owned();

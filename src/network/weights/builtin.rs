@@ -1,7 +1,7 @@
 //! The weights inside the program, and which weights fit a degradation.
 
 use super::{Info, Weights};
-use crate::degrade::{Degradation, Downsample};
+use crate::degrade::{Degradation, Downsample, Start};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -133,7 +133,9 @@ struct Distance {
     downsample: bool,
     /// |ln| of the ratio to the nearest scale trained for.
     scale: f64,
-    /// Of weights that fit equally, those for the narrower range of scales.
+    /// Of weights that fit equally, those whose start knows the kernel are better …
+    unaware: bool,
+    /// … and then those for the narrower range of scales.
     width: f64,
 }
 
@@ -144,10 +146,13 @@ impl Distance {
         let off = (scale / scale.clamp(min.min(max), max.max(min))).ln().abs();
         Distance {
             unrecorded: !info.recorded,
-            grid: (info.downsample == Downsample::Direct) != degradation.samples_corners(),
-            kernels: info.kernels != degradation.kernel().is_some(),
+            // The least-squares start lies on the right grid whatever it is.
+            grid: info.start == Start::Bicubic
+                && (info.downsample == Downsample::Direct) != degradation.samples_corners(),
+            kernels: !info.kernels.include(degradation.kernel().is_some()),
             downsample: info.downsample != degradation.downsample(),
             scale: if off < 1e-6 { 0.0 } else { off },
+            unaware: info.start == Start::Bicubic,
             width: max - min,
         }
     }
@@ -156,9 +161,9 @@ impl Distance {
         !self.unrecorded && !self.grid && !self.kernels && !self.downsample && self.scale == 0.0
     }
 
-    fn rank(&self) -> (u8, f64, f64) {
+    fn rank(&self) -> (u8, f64, bool, f64) {
         let flags = [self.unrecorded, self.grid, self.kernels, self.downsample];
-        (flags.iter().fold(0, |rank, &flag| 2 * rank + u8::from(flag)), self.scale, self.width)
+        (flags.iter().fold(0, |rank, &flag| 2 * rank + u8::from(flag)), self.scale, self.unaware, self.width)
     }
 }
 
@@ -166,6 +171,7 @@ impl Distance {
 mod tests {
     use super::*;
     use crate::kernel::Kernel;
+    use crate::network::weights::Blurs;
     use crate::network::weights::tests::small;
 
     fn asked(scale: f64, downsample: Downsample, blur: bool) -> Degradation {
@@ -174,10 +180,10 @@ mod tests {
 
     fn all() -> Vec<Weights> {
         let info = [
-            ("bicubic-x2", [2.0, 2.0], Downsample::Bicubic, false),
-            ("direct-x2", [2.0, 2.0], Downsample::Direct, true),
-            ("direct-multi", [2.0, 4.0], Downsample::Direct, true),
-            ("blur-bicubic-x2", [2.0, 2.0], Downsample::Bicubic, true),
+            ("bicubic-x2", [2.0, 2.0], Downsample::Bicubic, Blurs::Without),
+            ("direct-x2", [2.0, 2.0], Downsample::Direct, Blurs::With),
+            ("direct-multi", [2.0, 4.0], Downsample::Direct, Blurs::With),
+            ("blur-bicubic-x2", [2.0, 2.0], Downsample::Bicubic, Blurs::With),
         ];
         info.into_iter().map(|(name, s, d, k)| small(Info::new(name, s, d, k))).collect()
     }
@@ -206,6 +212,26 @@ mod tests {
             (4.0, Direct, true, "direct-multi"),
         ] {
             let choice = choose_from(all(), &asked(scale, downsample, blur)).unwrap();
+            assert_eq!((choice.weights.info.name.as_str(), choice.warning), (name, None));
+        }
+    }
+
+    #[test]
+    fn a_start_that_knows_the_kernel_is_preferred() {
+        let aware = |name, downsample, blurs| {
+            small(Info { start: Start::LeastSquares, ..Info::new(name, [2.0, 2.0], downsample, blurs) })
+        };
+        let mut known = all();
+        known.push(aware("kernel-bicubic-x2", Downsample::Bicubic, Blurs::Both));
+        known.push(aware("kernel-direct-x2", Downsample::Direct, Blurs::With));
+        let kernel = Kernel::gaussian(2.0, 2.0, 0.0, 15);
+        for (asked, name) in [
+            (asked(2.0, Downsample::Bicubic, false), "kernel-bicubic-x2"),
+            (asked(2.0, Downsample::Bicubic, true), "kernel-bicubic-x2"),
+            (asked(2.0, Downsample::Direct, true), "kernel-direct-x2"),
+            (asked(2.0, Downsample::Direct, true).centred(Some(kernel)), "kernel-direct-x2"),
+        ] {
+            let choice = choose_from(known.clone(), &asked).unwrap();
             assert_eq!((choice.weights.info.name.as_str(), choice.warning), (name, None));
         }
     }

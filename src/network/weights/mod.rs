@@ -11,7 +11,7 @@
 //! | `architecture` | channels: `3-64-64-64-64-64-64-64-3` |
 //! | `scale` | `2`, or a range: `2..4` |
 //! | `downsample` | `direct` or `bicubic` |
-//! | `kernels` | `true` if trained over blur kernels, `false` if without blur |
+//! | `kernels` | `true` if trained over blur kernels, `false` if without blur, `both` if both |
 //! | `start` | what the network's output is added to: `bicubic` (the `imresize` upscale), or `least-squares` |
 //! | `passes` | how often a photo goes through the network, each time with parameters of its own; absent if once |
 //! | `updates` | the number of gradient steps trained for; absent if none |
@@ -34,8 +34,10 @@ mod tensorflow;
 use crate::degrade::{Downsample, MAX_SCALE, Start};
 use crate::network::Architecture;
 use crate::{Error, Result, whole};
+use std::fmt;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::str::FromStr;
 
 /// The largest file that is read, in bytes.
 pub const MAX_BYTES: usize = 64 << 20;
@@ -67,8 +69,8 @@ pub struct Info {
     pub scale: [f64; 2],
     /// How the training's small pictures were made.
     pub downsample: Downsample,
-    /// Whether the training went over blur kernels; if not, there was no blur.
-    pub kernels: bool,
+    /// Whether the training went over blur kernels.
+    pub kernels: Blurs,
     /// What the network's output is added to.
     pub start: Start,
     /// How often a photo goes through the network, each time with parameters of its own.
@@ -84,10 +86,54 @@ pub struct Info {
     pub provenance: String,
 }
 
+/// Which degradations weights were trained over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blurs {
+    /// Without any blur kernel.
+    Without,
+    /// Over blur kernels.
+    With,
+    /// With and without.
+    Both,
+}
+
+impl Blurs {
+    /// Whether degradations with a blur kernel, or without, are among them.
+    pub fn include(self, kernel: bool) -> bool {
+        match self {
+            Blurs::Without => !kernel,
+            Blurs::With => kernel,
+            Blurs::Both => true,
+        }
+    }
+}
+
+impl fmt::Display for Blurs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Blurs::Without => "false",
+            Blurs::With => "true",
+            Blurs::Both => "both",
+        })
+    }
+}
+
+impl FromStr for Blurs {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "false" => Ok(Blurs::Without),
+            "true" => Ok(Blurs::With),
+            "both" => Ok(Blurs::Both),
+            other => Err(Error::input(format!("'{}' is none of true, false and both", other.escape_debug()))),
+        }
+    }
+}
+
 impl Info {
     /// What was trained for, with the rates published for that ([`published_rates`]) and nothing
     /// else known.
-    pub fn new(name: impl Into<String>, scale: [f64; 2], downsample: Downsample, kernels: bool) -> Self {
+    pub fn new(name: impl Into<String>, scale: [f64; 2], downsample: Downsample, kernels: Blurs) -> Self {
         Info {
             name: name.into(),
             recorded: true,
@@ -105,7 +151,7 @@ impl Info {
 
     /// Nothing recorded: taken for bicubic ×2 without blur.
     pub(crate) fn unrecorded(name: impl Into<String>, provenance: &str) -> Self {
-        let info = Info::new(name, [2.0, 2.0], Downsample::Bicubic, false);
+        let info = Info::new(name, [2.0, 2.0], Downsample::Bicubic, Blurs::Without);
         Info { recorded: false, provenance: provenance.to_owned(), ..info }
     }
 
@@ -120,7 +166,11 @@ impl Info {
         if !self.recorded {
             return "not recorded".to_owned();
         }
-        let blur = if self.kernels { "with blur" } else { "without blur" };
+        let blur = match self.kernels {
+            Blurs::Without => "without blur",
+            Blurs::With => "with blur",
+            Blurs::Both => "with or without blur",
+        };
         format!("{}, {} downsampling, {blur}", self.scale_text(), self.downsample)
     }
 

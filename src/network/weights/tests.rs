@@ -7,7 +7,7 @@ pub(super) fn small(info: Info) -> Weights {
 }
 
 fn info() -> Info {
-    let info = Info::new("small", [2.0, 3.5], Downsample::Direct, true);
+    let info = Info::new("small", [2.0, 3.5], Downsample::Direct, Blurs::With);
     Info { updates: Some(5), recipe: "steps = 3\nseed = 1".into(), provenance: "made \"here\"".into(), ..info }
 }
 

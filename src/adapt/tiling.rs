@@ -1,0 +1,102 @@
+//! Parts of a photo that are enlarged one after the other.
+
+use super::son::{tiles, with_halo};
+use crate::degrade::high_size;
+use crate::engine::Window;
+use crate::{Error, Raster, Real, Result};
+
+/// A part of an LR photo, and where its upscale lies in the photo's.
+pub(super) struct Part {
+    pub low: Window,
+    pub high: Window,
+}
+
+impl Part {
+    /// The part whose upscale by `scale` covers `core` with `halo` pixels around it, of a photo of
+    /// `low` (rows, columns) whose upscale has `high`.
+    pub fn around(core: Window, halo: usize, scale: f64, low: (usize, usize), high: (usize, usize)) -> Self {
+        let seen = with_halo(core, halo, high.0, high.1);
+        let axis = |from: usize, length: usize, low: usize, high: usize| {
+            let (low_from, high_from) = common_origin(from, scale);
+            // Where a part ends nothing has to line up, but at the end of the photo.
+            let low_to = (((from + length) as f64 / scale).ceil() as usize).min(low);
+            let high_to =
+                if low_to == low { high } else { (high_from + high_size(low_to - low_from, scale)).min(high) };
+            (low_from, low_to - low_from, high_from, high_to - high_from)
+        };
+        let (low_y, low_height, y, height) = axis(seen.y, seen.height, low.0, high.0);
+        let (low_x, low_width, x, width) = axis(seen.x, seen.width, low.1, high.1);
+        Part {
+            low: Window { y: low_y, x: low_x, height: low_height, width: low_width },
+            high: Window { y, x, height, width },
+        }
+    }
+}
+
+/// The last LR pixel whose place lies on a whole HR pixel at or before `high`, and that pixel: where
+/// a part may begin so that its grid is the photo's.
+fn common_origin(high: usize, scale: f64) -> (usize, usize) {
+    let at = |low: usize| low as f64 * scale;
+    let on_grid = |low: &usize| (at(*low) - at(*low).round()).abs() < 1e-6;
+    let low = (0..=(high as f64 / scale) as usize).rev().find(on_grid).unwrap_or(0);
+    (low, at(low).round() as usize)
+}
+
+/// Makes a picture of `height` × `width` in tiles of at most `side`: `make` gives what covers a core,
+/// and where that lies; bands of whole rows, clipped to [0, 1], go to `sink` with their first row.
+pub(super) fn in_bands<T: Real>(
+    height: usize,
+    width: usize,
+    side: usize,
+    make: &mut dyn FnMut(Window) -> Result<(Window, Raster<T>)>,
+    sink: &mut dyn FnMut(usize, Raster<T>) -> Result<()>,
+) -> Result<()> {
+    let mut band = Raster::new(0, width, 3);
+    for core in tiles(height, width, side) {
+        if core.x == 0 {
+            band = Raster::new(core.height, width, 3);
+        }
+        let (seen, made) = make(core)?;
+        for y in 0..core.height {
+            let from = ((core.y - seen.y + y) * seen.width + core.x - seen.x) * 3;
+            let to = (y * width + core.x) * 3;
+            for (out, &value) in band.data[to..to + core.width * 3].iter_mut().zip(&made.data[from..]) {
+                if !value.is_finite() {
+                    return Err(Error::Numeric(
+                        "the result is not finite, nothing was written: \
+                         the weights or the rates do not fit; try -n 0"
+                            .into(),
+                    ));
+                }
+                *out = value.max(T::zero()).min(T::one());
+            }
+        }
+        if core.x + core.width == width {
+            sink(core.y, std::mem::replace(&mut band, Raster::new(0, width, 3)))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_their_cores_on_the_grid_of_the_whole() {
+        for scale in [1.0, 1.5, 2.0, 2.7, 4.0] {
+            let low = (301, 257);
+            let high = (high_size(low.0, scale), high_size(low.1, scale));
+            for core in tiles(high.0, high.1, 64) {
+                let Part { low: l, high: h } = Part::around(core, 20, scale, low, high);
+                assert!(h.y <= core.y.saturating_sub(20) && h.x <= core.x.saturating_sub(20), "{scale} {core:?} {h:?}");
+                assert!(h.y + h.height >= (core.y + core.height + 20).min(high.0), "{scale} {core:?} {h:?}");
+                assert!(h.x + h.width >= (core.x + core.width + 20).min(high.1));
+                assert!(l.y + l.height <= low.0 && l.x + l.width <= low.1);
+                assert!(
+                    (l.y as f64 * scale - h.y as f64).abs() < 1e-6 && (l.x as f64 * scale - h.x as f64).abs() < 1e-6
+                );
+            }
+        }
+    }
+}
