@@ -14,10 +14,12 @@ mod bench;
 mod degrade;
 mod eval;
 mod kernel;
+mod meta_train;
 mod options;
 mod pretrain;
 mod progress;
 mod score;
+mod training;
 mod upscale;
 mod weights;
 
@@ -67,6 +69,8 @@ enum Command {
     Pretrain(pretrain::Args),
     /// Evaluate methods on sets of pictures, with the paper's figures beside them
     Eval(eval::Args),
+    /// Train weights that a few gradient steps on one photo make better
+    MetaTrain(meta_train::Args),
     /// Measure how fast this machine runs the network, and check that it runs it right
     Bench(bench::Args),
 }
@@ -90,7 +94,8 @@ pub fn main() -> ExitCode {
         Command::Kernel(args) => kernel::run(args),
         Command::Score(args) => score::run(args),
         Command::Weights(args) => weights::run(args),
-        Command::Pretrain(args) => pretrain::run(args),
+        Command::Pretrain(args) => pretrain::run(&args),
+        Command::MetaTrain(args) => meta_train::run(&args),
         Command::Eval(args) => eval::run_suite(args),
         Command::Bench(args) => bench::run(args),
     };

@@ -9,6 +9,7 @@
 //! The metadata `state` is JSON ([`State`]), `recipe` the recipe's text. The random state is the
 //! step's number: patches follow from it and the seed.
 
+use super::inner_rates::InnerRates;
 use super::recipe::Recipe;
 use crate::{Error, Result, tensors};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -25,7 +26,7 @@ const FORMAT: &str = "mzsr-checkpoint-1";
 const MAX_BYTES: u64 = 1 << 32;
 
 /// A number that comes back from JSON with all its bits, as text.
-mod bits {
+pub(super) mod bits {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -36,6 +37,22 @@ mod bits {
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
         let text = String::deserialize(input)?;
         u64::from_str_radix(&text, 16).map(f64::from_bits).map_err(D::Error::custom)
+    }
+}
+
+/// The same for a list.
+pub(super) mod many_bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Bits(#[serde(with = "super::bits")] f64);
+
+    pub fn serialize<S: Serializer>(values: &[f64], out: S) -> Result<S::Ok, S::Error> {
+        out.collect_seq(values.iter().map(|&value| Bits(value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<f64>, D::Error> {
+        Ok(Vec::<Bits>::deserialize(input)?.into_iter().map(|Bits(value)| value).collect())
     }
 }
 
@@ -68,6 +85,9 @@ pub struct State {
     pub loss_sum: f64,
     /// … and their number.
     pub loss_count: u64,
+    /// The rates of the updates, for meta-training.
+    #[serde(default)]
+    pub rates: Option<InnerRates>,
 }
 
 /// A [`State`] with its tensors.
@@ -150,7 +170,13 @@ impl Checkpoint {
         }
         let state: State = serde_json::from_str(text("state")?).map_err(|error| error.to_string())?;
         state.recipe.check().map_err(|error| error.to_string())?;
-        let count = state.recipe.model.network().map_err(|error| error.to_string())?.parameter_count();
+        let architecture = state.recipe.model.network().map_err(|error| error.to_string())?;
+        let count = architecture.parameter_count();
+        match (&state.recipe.meta, &state.rates) {
+            (None, None) => {}
+            (Some(meta), Some(rates)) => rates.check(meta, architecture.depth())?,
+            _ => return Err("the rates do not belong to the recipe".to_owned()),
+        }
         let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let read = |name: &str| {
             let tensor = tensors.tensor(name).map_err(|error| error.to_string())?;
@@ -209,6 +235,7 @@ mod tests {
             history: vec![score, Score { step: 5, psnr: f64::MIN_POSITIVE }],
             loss_sum: 0.1 + 0.2,
             loss_count: 2,
+            rates: None,
         };
         let text = text.to_owned();
         Checkpoint { state, text, params: values(0.0), first: values(1.0), second: values(2.0), ema: Some(values(3.0)) }
@@ -224,6 +251,23 @@ mod tests {
         assert_eq!(Checkpoint::load(folder.path()).unwrap(), Some(saved));
         // Nothing is left beside it.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn learned_rates_come_back_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut saved = checkpoint();
+        let text = saved.text.replace("batch = 1\n", "");
+        saved.text = format!("{text}[meta]\ntasks = 1\ntrain = 1\ntest = 1\nupdates = 2\nrate = 0.3\nlearn = 0.1\n");
+        saved.state.recipe = Recipe::parse(&saved.text).unwrap();
+        saved.save(folder.path()).unwrap();
+        assert!(Checkpoint::load(folder.path()).unwrap_err().to_string().contains("rates"));
+        let meta = saved.state.recipe.meta.clone().unwrap();
+        let mut rates = InnerRates::new(&meta, 2);
+        rates.learn(&meta, &[vec![0.1, -0.7], vec![1e-9, 3.0]], 0.01, [0.9, 0.999], 1, Some(0.9));
+        saved.state.rates = Some(rates);
+        saved.save(folder.path()).unwrap();
+        assert_eq!(Checkpoint::load(folder.path()).unwrap(), Some(saved));
     }
 
     #[test]

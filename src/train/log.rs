@@ -32,10 +32,16 @@ pub struct Report {
 pub struct Judgement {
     /// The step after which they were judged.
     pub step: u64,
-    /// The mean PSNR of the luma in dB, over photos, kernels and scales.
+    /// The mean PSNR of the luma in dB, over photos, kernels, scales and the numbers of
+    /// updates that count.
     pub validation: f64,
-    /// The mean over the photos for each kernel and scale.
+    /// The mean for each number of updates.
+    pub means: Vec<(usize, f64)>,
+    /// The mean over the photos for each kernel, scale and number of updates.
     pub cases: Vec<(String, f64)>,
+    /// The rates of the updates that were trained for, of each layer; none without [meta].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<Vec<f64>>,
     /// Whether no earlier weights were better.
     pub best: bool,
     /// Whether this is the last judgement, on all photos.
@@ -95,10 +101,16 @@ impl Log {
     pub fn judgement(&mut self, judgement: &Judgement) -> Result<()> {
         self.line(judgement)?;
         let group = if judgement.last { "final" } else { "validation" };
-        let names: Vec<String> = judgement.cases.iter().map(|(name, _)| format!("{group}/{name}")).collect();
-        let mean = format!("{group}/mean");
-        let mut scalars = vec![(mean.as_str(), judgement.validation)];
-        scalars.extend(names.iter().map(String::as_str).zip(judgement.cases.iter().map(|(_, score)| *score)));
+        let mut named = vec![(format!("{group}/mean"), judgement.validation)];
+        if judgement.means.len() > 1 {
+            named.extend(judgement.means.iter().map(|(updates, mean)| (format!("{group}/mean n{updates}"), *mean)));
+        }
+        named.extend(judgement.cases.iter().map(|(name, score)| (format!("{group}/{name}"), *score)));
+        for (k, row) in judgement.rates.iter().enumerate() {
+            let name = |l: usize| format!("rates/update {} layer {}", k + 1, l + 1);
+            named.extend(row.iter().enumerate().map(|(l, rate)| (name(l), *rate)));
+        }
+        let scalars: Vec<(&str, f64)> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         self.events.scalars(judgement.step, &scalars)
     }
 

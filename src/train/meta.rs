@@ -3,7 +3,11 @@
 
 use crate::Result;
 use crate::engine::{Engine, Shape, Window};
-use crate::network::Network;
+use crate::network::{Network, Trace};
+
+/// Values of activations and deltas (1 GiB in f32) that are kept for the Hessian-vector products of
+/// a task; beyond, they are computed again.
+const MAX_KEPT: usize = 1 << 28;
 
 /// A task: pairs to learn from and pairs to be judged by, each n × h × w × 3.
 pub struct Task<T> {
@@ -74,11 +78,24 @@ pub fn meta_gradient<E: Engine>(
     let flat = Shape::flat(network.parameter_count());
     let places: Vec<_> = network.layers().iter().map(|layer| layer.weight..layer.bias_range().end).collect();
 
+    let shape = engine.shape(&task.x_train);
+    let kept = shape.n * shape.h * shape.w * network.trace_channels() * inner.rates.len();
+    let keeps = inner.second_order && kept <= MAX_KEPT;
+
     let mut trajectory = vec![engine.duplicate(params)?];
     let (mut gradients, mut inner_losses) = (Vec::new(), Vec::new());
+    let mut traces: Vec<Option<Trace<E::Tensor>>> = Vec::new();
     for rates in inner.rates {
         let here = &trajectory[trajectory.len() - 1];
-        let (loss, gradient) = gradient(network, here, &task.x_train, &task.y_train)?;
+        let (loss, gradient) = if keeps {
+            let mut grad = engine.zeros(flat)?;
+            let (loss, trace) = network.trace(here, &task.x_train, &task.y_train, Some(&mut grad))?;
+            traces.push(Some(trace));
+            (loss, grad)
+        } else {
+            traces.push(None);
+            gradient(network, here, &task.x_train, &task.y_train)?
+        };
         let mut next = engine.duplicate(here)?;
         for (places, rate) in places.iter().zip(rates) {
             engine.axpy(places.clone(), -rate, &gradient, &mut next)?;
@@ -113,7 +130,26 @@ pub fn meta_gradient<E: Engine>(
                     engine.scale(places.clone(), rate, &mut direction)?;
                 }
                 let mut product = engine.zeros(flat)?;
-                network.hessian_vector(&trajectory[k], &direction, &task.x_train, &task.y_train, &mut product)?;
+                match traces[k].take() {
+                    Some(trace) => {
+                        network.hessian_vector_along(
+                            &trace,
+                            &trajectory[k],
+                            &direction,
+                            &task.x_train,
+                            &mut product,
+                        )?;
+                    }
+                    None => {
+                        network.hessian_vector(
+                            &trajectory[k],
+                            &direction,
+                            &task.x_train,
+                            &task.y_train,
+                            &mut product,
+                        )?;
+                    }
+                }
                 engine.axpy(0..flat.len(), -1.0, &product, &mut u)?;
             }
         }

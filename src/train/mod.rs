@@ -1,16 +1,21 @@
-//! Training: large-scale pre-training ([`pretrain()`]) of what a [`recipe`] says, exactly
-//! resumable; and the gradients of meta-training ([`meta`]).
+//! Training, exactly resumable, as a [`recipe`] says: large-scale pre-training ([`pretrain()`]) and
+//! meta-transfer training ([`meta_train()`]), which share the loop of [`trainer`].
 
 pub mod checkpoint;
+pub mod inner_rates;
 pub mod log;
 pub mod meta;
+pub mod meta_train;
 pub mod patches;
 pub mod photos;
 pub mod pretrain;
 pub mod random;
 pub mod recipe;
 pub mod tensorboard;
+pub mod trainer;
 pub mod validation;
 
-pub use pretrain::{Ending, Event, Options, pretrain};
+pub use meta_train::meta_train;
+pub use pretrain::pretrain;
 pub use recipe::Recipe;
+pub use trainer::{Ending, Event, Options};

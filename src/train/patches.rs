@@ -2,7 +2,7 @@
 
 use super::photos::{Photos, eight_bits, light};
 use super::random::{Purpose, below, generator, uniform};
-use super::recipe::{Degradations, Model, Recipe};
+use super::recipe::{Degradations, Meta, Model, Recipe};
 use crate::adapt::forward;
 use crate::adapt::geometry::Turn;
 use crate::degrade::Degradation;
@@ -10,13 +10,19 @@ use crate::engine::cpu::CpuEngine;
 use crate::engine::{Engine, Shape};
 use crate::network::{Architecture, Network};
 use crate::{Error, Raster, Result};
+use rand_pcg::Pcg64;
+use rayon::prelude::*;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Batches that are made ahead.
 const AHEAD: usize = 4;
+/// How often a test patch that would show what its task learned from is drawn again. Photos may be too
+/// few or too small for another place.
+const MAX_DRAWS: usize = 20;
 
-/// A step's patches: n × patch × patch × 3 values in [0, 1] (the input may leave it).
+/// A step's patches: n × patch × patch × 3 values in [0, 1] (the input may leave it). Of
+/// meta-training: the training patches of the first task, its test patches, those of the second, ….
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// The step that they are for.
@@ -33,10 +39,28 @@ pub struct Patches {
     seed: u64,
     patch: usize,
     batch: usize,
+    meta: Option<Meta>,
     model: Model,
     degradation: Degradations,
     /// The passes before the trained one.
     earlier: Option<Earlier>,
+}
+
+/// A patch × patch square of a photo, turned.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    photo: &'a Raster<u8>,
+    y: usize,
+    x: usize,
+    turn: Turn,
+}
+
+impl Place<'_> {
+    /// Whether two squares of `patch` pixels share any.
+    fn meets(&self, other: &Place<'_>, patch: usize) -> bool {
+        let near = |a: usize, b: usize| a.abs_diff(b) < patch;
+        std::ptr::eq(self.photo, other.photo) && near(self.y, other.y) && near(self.x, other.x)
+    }
 }
 
 /// Passes that are not trained any more.
@@ -116,6 +140,7 @@ impl Patches {
             seed: recipe.seed,
             patch: recipe.data.patch,
             batch: recipe.data.batch,
+            meta: recipe.meta.clone(),
             model: recipe.model.clone(),
             degradation: recipe.degradation.clone(),
         })
@@ -135,26 +160,72 @@ impl Patches {
         Ok(estimate)
     }
 
-    /// The patches of step `step`.
+    /// A scale and a blur of the recipe's distribution.
+    fn draw(&self, random: &mut Pcg64) -> Result<Degradation> {
+        let scale = self.model.scale[below(random, self.model.scale.len())];
+        let kernel = self.degradation.draw(scale, || uniform(random));
+        Degradation::new(scale, kernel, self.model.downsample.into())
+    }
+
+    fn place(&self, random: &mut Pcg64) -> Place<'_> {
+        let (photo, y, x) = self.photos.pick(random, self.patch);
+        Place { photo, y, x, turn: turn(below(random, 8)) }
+    }
+
+    /// The places and degradations of the patches of step `step`.
+    fn plan(&self, step: u64) -> Result<Vec<(Place<'_>, Degradation)>> {
+        let Some(meta) = &self.meta else {
+            return (0..self.batch as u64)
+                .map(|index| {
+                    let mut random = generator(self.seed, Purpose::Patch, step, index);
+                    Ok((self.place(&mut random), self.draw(&mut random)?))
+                })
+                .collect();
+        };
+        let task_patches = meta.train + meta.test;
+        let mut plan: Vec<(Place<'_>, Degradation)> = Vec::with_capacity(meta.patches());
+        for task in 0..meta.tasks {
+            let degradation = self.draw(&mut generator(self.seed, Purpose::Task, step, task as u64))?;
+            for index in task * task_patches..(task + 1) * task_patches {
+                let mut random = generator(self.seed, Purpose::Patch, step, index as u64);
+                let mut place = self.place(&mut random);
+                let learned = &plan[task * task_patches..];
+                let learned = &learned[..learned.len().min(meta.train)];
+                if index - task * task_patches >= meta.train {
+                    for _ in 0..MAX_DRAWS {
+                        if !learned.iter().any(|(other, _)| place.meets(other, self.patch)) {
+                            break;
+                        }
+                        place = self.place(&mut random);
+                    }
+                }
+                plan.push((place, degradation.clone()));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Network input and HR target of a place.
+    fn pair(&self, place: Place<'_>, degradation: &Degradation) -> Result<[Raster<f32>; 2]> {
+        let Place { photo, y, x, turn } = place;
+        let margin = margin(degradation.scale(), &self.degradation);
+        let (context, (y, x)) = surroundings(photo, (y, x), self.patch, margin, turn);
+        let low = degraded(&context, degradation, self.degradation.round);
+        let input = self.input(degradation, &low, context.height, context.width)?;
+        Ok([input, context].map(|whole| whole.crop(y, x, self.patch, self.patch)))
+    }
+
+    /// The patches of step `step`, made on the threads of the pool that this is called in.
     ///
     /// # Errors
     /// A degradation that the recipe's check should have refused.
     pub fn batch(&self, step: u64) -> Result<Batch> {
-        let length = self.batch * self.patch * self.patch * 3;
+        let plan = self.plan(step)?;
+        let pairs: Vec<[Raster<f32>; 2]> =
+            plan.par_iter().map(|(place, degradation)| self.pair(*place, degradation)).collect::<Result<_>>()?;
+        let length = pairs.len() * self.patch * self.patch * 3;
         let mut batch = Batch { step, input: Vec::with_capacity(length), target: Vec::with_capacity(length) };
-        for index in 0..self.batch {
-            let mut random = generator(self.seed, Purpose::Patch, step, index as u64);
-            let (photo, y, x) = self.photos.pick(&mut random, self.patch);
-            let turn = turn(below(&mut random, 8));
-            let scale = self.model.scale[below(&mut random, self.model.scale.len())];
-            let kernel = self.degradation.draw(scale, || uniform(&mut random));
-            let degradation = Degradation::new(scale, kernel, self.model.downsample.into())?;
-            let margin = margin(scale, &self.degradation);
-            let (context, (y, x)) = surroundings(photo, (y, x), self.patch, margin, turn);
-            let low = degraded(&context, &degradation, self.degradation.round);
-            let input = self.input(&degradation, &low, context.height, context.width)?;
-            let (input, target) =
-                (input.crop(y, x, self.patch, self.patch), context.crop(y, x, self.patch, self.patch));
+        for [input, target] in pairs {
             batch.input.extend_from_slice(&input.data);
             batch.target.extend_from_slice(&target.data);
         }
@@ -162,27 +233,27 @@ impl Patches {
     }
 }
 
-/// A thread that makes batches ahead of the training.
+/// Threads that make batches ahead of the training.
 pub struct Feeder {
-    // In this order: without a receiver the thread's next send fails, and it ends.
+    // In this order: without a receiver the next send fails, and the work ends.
     batches: Receiver<Result<Batch>>,
-    _thread: rayon::ThreadPool,
+    _threads: rayon::ThreadPool,
 }
 
 impl Feeder {
-    /// Makes the batches of `steps`, in order.
+    /// Makes the batches of `steps`, in order, on `threads` threads, which change no bit.
     ///
     /// # Errors
-    /// A thread that cannot be started.
-    pub fn start(patches: Arc<Patches>, steps: std::ops::RangeInclusive<u64>) -> Result<Self> {
-        // A pool of one: the parallel loops of the degradation run in this thread itself instead of
-        // waking the network's.
-        let thread =
-            rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "patches".to_owned()).build().map_err(
-                |error| Error::Device(format!("the thread that makes patches could not be started: {error}")),
-            )?;
+    /// Threads that cannot be started.
+    pub fn start(patches: Arc<Patches>, steps: std::ops::RangeInclusive<u64>, threads: usize) -> Result<Self> {
+        // A pool of its own: the parallel loops of patches and degradation run in it instead of waking
+        // the network's threads.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|_| "patches".to_owned());
+        let threads = pool
+            .build()
+            .map_err(|error| Error::Device(format!("threads that make patches could not be started: {error}")))?;
         let (sender, batches) = sync_channel(AHEAD);
-        thread.spawn(move || {
+        threads.spawn(move || {
             for step in steps {
                 let batch = patches.batch(step);
                 let failed = batch.is_err();
@@ -191,7 +262,7 @@ impl Feeder {
                 }
             }
         });
-        Ok(Feeder { batches, _thread: thread })
+        Ok(Feeder { batches, _threads: threads })
     }
 
     /// The next batch.
@@ -201,7 +272,7 @@ impl Feeder {
     pub fn next(&self) -> Result<Batch> {
         match self.batches.recv() {
             Ok(batch) => batch,
-            Err(_) => Err(Error::Device("the thread that makes patches ended early".to_owned())),
+            Err(_) => Err(Error::Device("the threads that make patches ended early".to_owned())),
         }
     }
 }
@@ -292,13 +363,39 @@ mod tests {
         assert!(direct.windows(2).all(|w| w[0].input != w[1].input));
         assert_eq!(direct[0].input.len(), 6 * 24 * 24 * 3);
         // In another order, through the feeder, from the middle.
-        let feeder = Feeder::start(patches, 4..=9).unwrap();
+        let feeder = Feeder::start(patches, 4..=9, 3).unwrap();
         for wanted in &direct[3..] {
             assert_eq!(feeder.next().unwrap(), *wanted);
         }
         assert!(feeder.next().is_err());
         let other = Recipe { seed: 4, ..recipe };
         assert_ne!(make(&other).batch(1).unwrap(), direct[0]);
+    }
+
+    /// Photos whose every pixel tells where it is, so that patches can be found again.
+    #[test]
+    fn a_task_has_one_kernel_and_is_judged_in_other_places() {
+        let text = "steps = 9\n[model]\nname = \"x\"\nscale = [2, 3]\n[data]\nphotos = [\"a\"]\npatch = 16\n\
+                    [degradation]\nkernels = \"gaussian\"\n[optimiser]\nrate = 1e-3\n[output]\nfolder = \"o\"\n\
+                    [meta]\ntasks = 3\ntrain = 2\ntest = 2\nupdates = 1\nrate = 0.1\n";
+        let recipe = Recipe::parse(text).unwrap();
+        // So small that patches would often overlap.
+        let patches = Patches::new(&recipe, Photos::new(vec![photo(80, 90)], &[1.0]), &[]).unwrap();
+        let mut kernels = Vec::new();
+        for step in 1..=20 {
+            let plan = patches.plan(step).unwrap();
+            assert_eq!(plan.len(), 12);
+            for task in plan.chunks(4) {
+                assert!(task.iter().all(|(_, degradation)| degradation.kernel() == task[0].1.kernel()));
+                let meets = |a: usize, b: usize| task[a].0.meets(&task[b].0, 16);
+                assert!(![(0, 2), (0, 3), (1, 2), (1, 3)].into_iter().any(|(a, b)| meets(a, b)));
+                kernels.push(task[0].1.kernel().cloned());
+            }
+        }
+        assert!((1..kernels.len()).all(|i| kernels[i] != kernels[i - 1]));
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(one.install(|| patches.batch(3).unwrap()), patches.batch(3).unwrap());
+        assert_eq!(patches.batch(3).unwrap().input.len(), 12 * 16 * 16 * 3);
     }
 
     #[test]
@@ -318,7 +415,7 @@ mod tests {
     fn a_feeder_that_is_not_read_ends() {
         let patches = Arc::new(Patches::new(&recipe(""), Photos::new(vec![photo(40, 40)], &[1.0]), &[]).unwrap());
         let weak = Arc::downgrade(&patches);
-        drop(Feeder::start(patches, 1..=u64::MAX).unwrap());
+        drop(Feeder::start(patches, 1..=u64::MAX, 1).unwrap());
         for _ in 0..200 {
             if weak.upgrade().is_none() {
                 return;

@@ -11,6 +11,8 @@ pub enum Purpose {
     Weights = 1,
     /// A patch: number `step`, `index` of the batch.
     Patch = 2,
+    /// The kernel and the scale of a task: number `step`, `index` of the step.
+    Task = 3,
 }
 
 /// A bijection of 64 bits in which each input bit moves every output bit (Steele, Lea and Flood,

@@ -17,7 +17,7 @@
 //! [data]
 //! photos = ["train/a", { folder = "train/b", weight = 2, shrink = 1.5 }]
 //! patch = 48                      # HR pixels on each side; required
-//! batch = 8                       # patches a step; required
+//! batch = 8                       # patches a step; required, but not with [meta]
 //!
 //! [degradation]
 //! kernels = "none"                # or "gaussian": the paper's distribution
@@ -44,6 +44,22 @@
 //! ema = 0.999                     # decay of an average of the weights that is validated and
 //!                                 # kept in their place; default: none
 //!
+//! [meta]                          # for `mzsr meta-train`: what is trained is what a few updates
+//!                                 # make of the weights, on tasks of one kernel and scale each
+//! tasks = 2                       # a step; required
+//! train = 4                       # patches that a task's updates learn from; required
+//! test = 4                        # patches, of other places, that judge them; required
+//! updates = 5                     # required
+//! rate = 1e-2                     # of the updates, or a list with one for each; required
+//! learn = 0.02                    # the rates are learned, one for each layer and update: this is the
+//!                                 # rate of Adam on their logarithms, which follows the optimiser's
+//!                                 # schedule; default: they stay as they are
+//! order = 2                       # exact meta-gradients; 1 leaves the Hessian out
+//! weights = "annealed"            # of the loss after each update: the paper's, all equal at first, or a
+//!                                 # list of them that sums to 1
+//! anneal = 3333.3                 # steps in which an annealed weight would fall to 0
+//! tail = 0.5                      # rates of updates beyond these: each is the last one times this
+//!
 //! [validation]
 //! photos = ["valid"]
 //! every = 1000                    # steps
@@ -51,6 +67,8 @@
 //! crop = 256                      # the middle of each; default: whole
 //! kernels = ["none"]              # SPECs as for `mzsr degrade`
 //! scales = [2]                    # default: the smallest and the largest of the model
+//! updates = [0, 1, 5, 10]         # numbers of updates that are judged, for [meta]; default [0]
+//! score = [1, 10]                 # those whose mean is the score; default: all of them
 //! final_on_all = true             # at the end once more on all photos, whole
 //!
 //! [output]
@@ -65,11 +83,11 @@ use crate::adapt::Course;
 use crate::degrade::{self, Downsample, Start};
 use crate::kernel::Kernel;
 use crate::network::Architecture;
-use crate::network::weights::MAX_PASSES;
+use crate::network::weights::{MAX_PASSES, MAX_UPDATES};
 use crate::{Error, Result};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -77,6 +95,8 @@ use std::path::{Path, PathBuf};
 const MAX_VALUES: usize = 1 << 26;
 /// The largest kernel that a recipe may ask for.
 const MAX_KERNEL: usize = 63;
+/// The most updates of a task: each keeps a set of weights in memory.
+const MAX_META_UPDATES: usize = 100;
 
 /// A whole recipe; see the [module](self) for the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +116,8 @@ pub struct Recipe {
     pub degradation: Degradations,
     /// How it is trained.
     pub optimiser: Optimiser,
+    /// The tasks of meta-training; absent for supervised training.
+    pub meta: Option<Meta>,
     /// How it is judged; without this nothing is.
     pub validation: Option<Validation>,
     /// Where it goes.
@@ -157,7 +179,8 @@ pub struct Data {
     pub photos: Vec<Folder>,
     /// Rows and columns of an HR patch.
     pub patch: usize,
-    /// Patches a step.
+    /// Patches a step; 0 with [`Recipe::meta`], which says it by tasks.
+    #[serde(default)]
     pub batch: usize,
 }
 
@@ -260,6 +283,48 @@ pub enum Schedule {
     Steps,
 }
 
+/// What meta-training trains for: the loss after a few updates, on tasks of one kernel and scale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meta {
+    /// Tasks a step.
+    pub tasks: usize,
+    /// Patches that a task's updates learn from.
+    pub train: usize,
+    /// Patches, of other places, that judge what they made.
+    pub test: usize,
+    /// Updates of a task.
+    pub updates: usize,
+    /// Their rates: one for all or one for each. Learned ones begin with them.
+    #[serde(deserialize_with = "one_or_many")]
+    pub rate: Vec<f64>,
+    /// The rate of Adam on the logarithms of the rates; they are fixed if absent.
+    pub learn: Option<f64>,
+    /// 2 for exact meta-gradients, 1 without the Hessian.
+    #[serde(default = "Meta::default_order")]
+    pub order: u8,
+    /// What the loss after each update counts.
+    #[serde(default)]
+    pub weights: OuterWeights,
+    /// Steps in which the annealed weight of an update but the last would fall from its first
+    /// value to 0.
+    #[serde(default = "Meta::default_anneal")]
+    pub anneal: f64,
+    /// What the last update's rates are multiplied by for each update beyond it.
+    #[serde(default = "Meta::default_tail")]
+    pub tail: f64,
+}
+
+/// What the loss after each update counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum OuterWeights {
+    /// The paper's: all 1 / K at first, all but the last falling to 0.03 / K.
+    #[default]
+    Annealed,
+    /// Always the same.
+    Fixed(Vec<f64>),
+}
+
 /// How the weights are judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -277,6 +342,11 @@ pub struct Validation {
     pub kernels: Vec<String>,
     /// Scales; the smallest and the largest of the model if absent.
     pub scales: Option<Vec<f64>>,
+    /// Numbers of updates.
+    #[serde(default = "Validation::default_updates")]
+    pub updates: Vec<usize>,
+    /// Those of them whose mean is the score; all if absent.
+    pub score: Option<Vec<usize>>,
     /// Whether the end is also judged on all photos, whole.
     #[serde(default)]
     pub final_on_all: bool,
@@ -367,7 +437,51 @@ impl Optimiser {
     }
 }
 
+/// Where the annealed weight of an early update ends, as a share of its first value.
+const ANNEALED: f64 = 0.03;
+
+impl Meta {
+    fn default_order() -> u8 {
+        2
+    }
+    fn default_anneal() -> f64 {
+        10_000.0 / 3.0
+    }
+    fn default_tail() -> f64 {
+        0.5
+    }
+
+    /// The patches of a step.
+    pub fn patches(&self) -> usize {
+        self.tasks * (self.train + self.test)
+    }
+
+    /// The rate of update `update` (from 0) as the recipe gives it.
+    pub fn first_rate(&self, update: usize) -> f64 {
+        self.rate.get(update).or(self.rate.last()).copied().unwrap_or(0.0)
+    }
+
+    /// What the loss after each update counts in step `step` (from 1).
+    pub fn weights_at(&self, step: u64) -> Vec<f64> {
+        match &self.weights {
+            OuterWeights::Fixed(weights) => weights.clone(),
+            OuterWeights::Annealed => {
+                let whole = 1.0 / self.updates as f64;
+                let early = whole * (1.0 - step.saturating_sub(1) as f64 / self.anneal).max(ANNEALED);
+                let mut weights = vec![early; self.updates];
+                if let Some(last) = weights.last_mut() {
+                    *last = 1.0 - early * (self.updates - 1) as f64;
+                }
+                weights
+            }
+        }
+    }
+}
+
 impl Validation {
+    fn default_updates() -> Vec<usize> {
+        vec![0]
+    }
     fn default_kernels() -> Vec<String> {
         vec!["none".to_owned()]
     }
@@ -451,6 +565,41 @@ impl<'de> Deserialize<'de> for Folder {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Folder, A::Error> {
                 let Table { folder, weight, shrink } = Table::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(Folder { folder, weight, shrink })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Serialize for OuterWeights {
+    fn serialize<S: Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            OuterWeights::Annealed => "annealed".serialize(out),
+            OuterWeights::Fixed(weights) => weights.serialize(out),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OuterWeights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = OuterWeights;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"annealed\", or a list with one weight an update")
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> std::result::Result<OuterWeights, E> {
+                match word {
+                    "annealed" => Ok(OuterWeights::Annealed),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<OuterWeights, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = list.next_element()? {
+                    values.push(value);
+                }
+                Ok(OuterWeights::Fixed(values))
             }
         }
         deserializer.deserialize_any(Either)
@@ -576,14 +725,25 @@ impl Recipe {
         if !(8..=4096).contains(&data.patch) {
             return no("[data] patch", format!("= {}: use 8 to 4096 pixels (48 is usual)", data.patch));
         }
-        if data.batch == 0 {
-            return no("[data] batch", "= 0: use at least 1 (8 is usual)".to_owned());
-        }
-        match data.patch.checked_pow(2).and_then(|v| v.checked_mul(3)).and_then(|v| v.checked_mul(data.batch)) {
+        let (patches, key) = match &self.meta {
+            None if data.batch == 0 => {
+                return no("[data] batch", "is missing or 0: use at least 1 (8 is usual)".to_owned());
+            }
+            None => (Some(data.batch), "[data] batch"),
+            Some(_) if data.batch != 0 => {
+                return no("[data] batch", "is for training without [meta]: leave it out".to_owned());
+            }
+            Some(meta) => {
+                meta.check()?;
+                let task = meta.train.checked_add(meta.test);
+                (task.and_then(|task| task.checked_mul(meta.tasks)), "[meta] tasks")
+            }
+        };
+        match data.patch.checked_pow(2).and_then(|v| v.checked_mul(3)).and_then(|v| v.checked_mul(patches?)) {
             Some(values) if values <= MAX_VALUES => {}
             _ => {
                 let most = MAX_VALUES / (3 * data.patch * data.patch);
-                return no("[data] batch", format!("= {}: at most {most} patches of {} fit", data.batch, data.patch));
+                return no(key, format!("make too many patches a step: at most {most} of {} fit", data.patch));
             }
         }
 
@@ -592,6 +752,9 @@ impl Recipe {
 
         if let Some(validation) = &self.validation {
             validation.check(model)?;
+            if self.meta.is_none() && validation.updates != [0] {
+                return no("[validation] updates", "need the rates of [meta]: leave them out".to_owned());
+            }
         }
         let output = &self.output;
         if output.folder.as_os_str().is_empty() {
@@ -673,6 +836,54 @@ impl Degradations {
     }
 }
 
+impl Meta {
+    fn check(&self) -> Result<()> {
+        let no = |key: &str, why: String| Err(Error::input(format!("[meta] {key} {why}")));
+        for (key, count) in [("tasks", self.tasks), ("train", self.train), ("test", self.test)] {
+            if count == 0 {
+                return no(key, "= 0: use at least 1".to_owned());
+            }
+        }
+        if !(1..=MAX_META_UPDATES).contains(&self.updates) {
+            return no("updates", format!("= {}: use 1 to {MAX_META_UPDATES} (5 is usual)", self.updates));
+        }
+        if self.rate.len() != 1 && self.rate.len() != self.updates {
+            let given = self.rate.len();
+            return no("rate", format!("holds {given}: give one, or one for each of the {} updates", self.updates));
+        }
+        if let Some(wrong) = self.rate.iter().find(|rate| !(rate.is_finite() && **rate > 0.0)) {
+            return no("rate", format!("= {wrong}: use numbers above 0 (1e-2 is usual)"));
+        }
+        if let Some(learn) = self.learn.filter(|learn| !(learn.is_finite() && *learn > 0.0)) {
+            return no("learn", format!("= {learn}: use a number above 0 (0.02 is usual), or leave it out"));
+        }
+        if !(1..=2).contains(&self.order) {
+            return no("order", format!("= {}: use 2 (exact), or 1 (without the Hessian)", self.order));
+        }
+        if let OuterWeights::Fixed(weights) = &self.weights {
+            let sum: f64 = weights.iter().sum();
+            let good = weights.len() == self.updates
+                && weights.iter().all(|weight| *weight >= 0.0)
+                && (sum - 1.0).abs() < 1e-6
+                && weights.last() != Some(&0.0);
+            if !good {
+                let count = self.updates;
+                return no(
+                    "weights",
+                    format!("= {weights:?}: use {count} numbers of at least 0 (the last one above) that sum to 1"),
+                );
+            }
+        }
+        if !(self.anneal.is_finite() && self.anneal > 0.0) {
+            return no("anneal", format!("= {}: use a number of steps above 0", self.anneal));
+        }
+        if !(0.0..=1.0).contains(&self.tail) {
+            return no("tail", format!("= {}: use 0 to 1 (0.5 is usual)", self.tail));
+        }
+        Ok(())
+    }
+}
+
 impl Optimiser {
     fn check(&self, steps: u64) -> Result<()> {
         let no = |key: &str, why: String| Err(Error::input(format!("[optimiser] {key} {why}")));
@@ -733,6 +944,14 @@ impl Validation {
         }
         if model.downsample == Dropping::Direct && self.kernels.iter().any(|kernel| kernel == "none") {
             return no("kernels", "hold \"none\", but direct downsampling needs a blur: name some".to_owned());
+        }
+        if self.updates.is_empty() || self.updates.iter().any(|updates| *updates > MAX_UPDATES) {
+            return no("updates", format!("= {:?}: name numbers up to {MAX_UPDATES}, such as [0, 1, 5]", self.updates));
+        }
+        if let Some(score) = &self.score
+            && (score.is_empty() || !score.iter().all(|updates| self.updates.contains(updates)))
+        {
+            return no("score", format!("= {score:?}: name some of updates {:?}, or leave it out", self.updates));
         }
         let [from, to] = model.scale_range();
         match &self.scales {
@@ -819,6 +1038,10 @@ folder = \"o\"
     #[test]
     fn impossible_values_name_the_key() {
         let gaussian = |more: &str| format!("{BASE}\n[degradation]\nkernels = \"gaussian\"\n{more}");
+        let meta = |without: &str, more: &str| {
+            let base = BASE.replace(without, "");
+            format!("{base}\n[meta]\ntasks = 2\ntrain = 4\ntest = 3\nupdates = 3\nrate = 0.01\n{more}\n")
+        };
         for (text, wanted) in [
             (with("steps = 100", "steps = 0"), "steps"),
             (with("scale = 2", "scale = 5"), "scale"),
@@ -856,6 +1079,24 @@ folder = \"o\"
             (with("folder = \"o\"", "folder = \"\""), "folder"),
             (with("folder = \"o\"", "folder = \"o\"\ncheckpoint_every = 0"), "checkpoint_every"),
             (format!("{BASE}\n[degradation]\nsize = 21\n"), "kernels"),
+            (with("every = 10", "every = 10\nupdates = [0, 1]"), "[validation] updates"),
+            (with("every = 10", "every = 10\nscore = [1]"), "[validation] score"),
+            (meta("?", ""), "[data] batch"),
+            (meta("batch = 8\n", "").replace("tasks = 2", "tasks = 0"), "[meta] tasks"),
+            (meta("batch = 8\n", "").replace("tasks = 2", "tasks = 9999999999"), "[meta] tasks"),
+            (meta("batch = 8\n", "").replace("train = 4", "train = 0"), "[meta] train"),
+            (meta("batch = 8\n", "").replace("test = 3", "test = 0"), "[meta] test"),
+            (meta("batch = 8\n", "").replace("updates = 3", "updates = 0"), "[meta] updates"),
+            (meta("batch = 8\n", "").replace("rate = 0.01", "rate = -1"), "[meta] rate"),
+            (meta("batch = 8\n", "").replace("rate = 0.01", "rate = [0.1, 0.1]"), "[meta] rate"),
+            (meta("batch = 8\n", "learn = 0"), "[meta] learn"),
+            (meta("batch = 8\n", "order = 3"), "[meta] order"),
+            (meta("batch = 8\n", "weights = [1.0]"), "[meta] weights"),
+            (meta("batch = 8\n", "weights = [0.5, 0.5, 0.0]"), "[meta] weights"),
+            (meta("batch = 8\n", "weights = [0.5, 0.0, 0.6]"), "[meta] weights"),
+            (meta("batch = 8\n", "weights = \"annelaed\""), "annealed"),
+            (meta("batch = 8\n", "anneal = 0"), "[meta] anneal"),
+            (meta("batch = 8\n", "tail = 2"), "[meta] tail"),
             (gaussian("size = 14\n"), "size"),
             (gaussian("lambda1 = [0, 5]\n"), "lambda1"),
             (gaussian("lambda1 = [5, 1]\n"), "lambda1"),
@@ -867,6 +1108,29 @@ folder = \"o\"
             assert!(error.contains(wanted) && !error.contains('\n'), "{wanted}: {error}");
         }
         Recipe::parse(&gaussian("small_share = 0.2\n")).unwrap();
+    }
+
+    #[test]
+    fn outer_weights_fall_as_the_papers() {
+        let text = BASE.replace("batch = 8\n", "");
+        let text = format!("{text}\n[meta]\ntasks = 5\ntrain = 8\ntest = 8\nupdates = 5\nrate = 0.01\n");
+        let recipe = Recipe::parse(&text).unwrap();
+        let meta = recipe.meta.clone().unwrap();
+        assert_eq!((meta.patches(), meta.first_rate(4)), (80, 0.01));
+        let near = |step, wanted: [f64; 2]| {
+            let weights = meta.weights_at(step);
+            assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            assert!((weights[0] - wanted[0]).abs() < 1e-9 && (weights[4] - wanted[1]).abs() < 1e-9, "{weights:?}");
+        };
+        near(1, [0.2, 0.2]);
+        near(1001, [0.2 - 0.2 * 0.3, 0.2 + 0.8 * 0.3]);
+        near(90_000, [0.006, 1.0 - 4.0 * 0.006]);
+        // Through JSON, as a checkpoint's.
+        let fixed = Recipe::parse(&format!("{text}weights = [0.5, 0, 0, 0, 0.5]\n")).unwrap();
+        for recipe in [recipe, fixed] {
+            let json = serde_json::to_string(&recipe).unwrap();
+            assert!(serde_json::from_str::<Recipe>(&json).unwrap().differences(&recipe).is_empty());
+        }
     }
 
     #[test]

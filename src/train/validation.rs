@@ -14,8 +14,10 @@ use crate::{Error, Raster, Result};
 use std::path::Path;
 use std::time::Instant;
 
-/// Side of the tiles in which photos are enlarged.
+/// Side of the tiles in which photos are learned from and enlarged.
 const TILE: usize = 512;
+/// Pixels of a photo that are learned from, as by default of `mzsr upscale`.
+const ADAPT_PIXELS: usize = 750_000;
 /// Pixels that must remain of a photo.
 const SMALLEST: usize = 32;
 
@@ -25,6 +27,10 @@ pub struct Judge {
     /// Name and degradation.
     cases: Vec<(String, Degradation)>,
     course: Course,
+    /// Numbers of updates.
+    updates: Vec<usize>,
+    /// Those that make the score.
+    score: Vec<usize>,
     earlier: Vec<f32>,
 }
 
@@ -64,7 +70,14 @@ impl Judge {
                 Ok(photo)
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Judge { photos, cases: cases(model, validation)?, course: model.course(), earlier: earlier.to_vec() })
+        Ok(Judge {
+            photos,
+            cases: cases(model, validation)?,
+            course: model.course(),
+            updates: validation.updates.clone(),
+            score: validation.score.clone().unwrap_or_else(|| validation.updates.clone()),
+            earlier: earlier.to_vec(),
+        })
     }
 
     /// The number of photos.
@@ -73,7 +86,8 @@ impl Judge {
     }
 
     /// The mean PSNR of `params` by PROTOCOL.md: HR cropped to a multiple of the scale, degraded,
-    /// rounded to 8 bits, enlarged without adaptation, luma compared.
+    /// rounded to 8 bits, enlarged after each of the numbers of updates at `rates` (as `mzsr upscale`
+    /// makes them), luma compared.
     ///
     /// # Errors
     /// A result that is not finite, or a failing engine.
@@ -81,44 +95,61 @@ impl Judge {
         &self,
         network: &Network<'_, E>,
         params: &E::Tensor,
+        rates: &Rates,
         step: u64,
     ) -> Result<Judgement> {
         let start = Instant::now();
         let mut parameters = self.earlier.clone();
         parameters.extend(network.engine().download(params)?);
-        let mut cases = Vec::with_capacity(self.cases.len());
-        for (name, degradation) in &self.cases {
-            let scale = degradation.scale();
-            let restorer = Restorer {
-                network,
-                parameters: &parameters,
-                course: self.course,
-                degradation,
-                rates: &Rates(Vec::new()),
-                updates: 0,
-                guard: false,
-                adapt_pixels: 0,
-                plan: Plan { gradient_side: TILE, output_side: TILE },
-                ensemble: false,
-                back_project: 0,
-            };
+        let mut cases = Vec::with_capacity(self.cases.len() * self.updates.len());
+        let mut means = Vec::with_capacity(self.updates.len());
+        for &updates in &self.updates {
             let mut sum = 0.0;
-            for photo in &self.photos {
-                let high = photo.crop(0, 0, cropped(photo.height, scale), cropped(photo.width, scale));
-                let low = photos::eight_bits(&degradation.apply(&photos::light::<f64>(&high)));
-                let mut result = Raster::new(0, 0, 3);
-                restorer.restore(&photos::light(&low), &mut |_| {}, &mut |_, band: Raster<f32>| {
-                    result.width = band.width;
-                    result.height += band.height;
-                    result.data.extend_from_slice(&photos::eight_bits(&band).data);
-                    Ok(())
-                })?;
-                sum += score(&result, &high, scale, Preset::Mzsr)?.psnr;
+            for (name, degradation) in &self.cases {
+                let restorer = Restorer {
+                    network,
+                    parameters: &parameters,
+                    course: self.course,
+                    degradation,
+                    rates,
+                    updates,
+                    guard: true,
+                    adapt_pixels: ADAPT_PIXELS,
+                    plan: Plan { gradient_side: TILE, output_side: TILE },
+                    ensemble: false,
+                    back_project: 0,
+                };
+                let psnr = self.mean_psnr(&restorer)?;
+                let name = if self.updates == [0] { name.clone() } else { format!("{name} n{updates}") };
+                cases.push((name, psnr));
+                sum += psnr;
             }
-            cases.push((name.clone(), sum / self.photos.len() as f64));
+            means.push((updates, sum / self.cases.len() as f64));
         }
-        let validation = cases.iter().map(|(_, psnr)| psnr).sum::<f64>() / cases.len() as f64;
-        Ok(Judgement { step, validation, cases, best: false, last: false, seconds: start.elapsed().as_secs_f64() })
+        let counted: Vec<f64> =
+            means.iter().filter(|(updates, _)| self.score.contains(updates)).map(|(_, psnr)| *psnr).collect();
+        let validation = counted.iter().sum::<f64>() / counted.len() as f64;
+        let (rates, seconds) = (Vec::new(), start.elapsed().as_secs_f64());
+        Ok(Judgement { step, validation, means, cases, rates, best: false, last: false, seconds })
+    }
+
+    fn mean_psnr<E: Engine<Elem = f32>>(&self, restorer: &Restorer<'_, E>) -> Result<f64> {
+        let degradation = restorer.degradation;
+        let scale = degradation.scale();
+        let mut sum = 0.0;
+        for photo in &self.photos {
+            let high = photo.crop(0, 0, cropped(photo.height, scale), cropped(photo.width, scale));
+            let low = photos::eight_bits(&degradation.apply(&photos::light::<f64>(&high)));
+            let mut result = Raster::new(0, 0, 3);
+            restorer.restore(&photos::light(&low), &mut |_| {}, &mut |_, band: Raster<f32>| {
+                result.width = band.width;
+                result.height += band.height;
+                result.data.extend_from_slice(&photos::eight_bits(&band).data);
+                Ok(())
+            })?;
+            sum += score(&result, &high, scale, Preset::Mzsr)?.psnr;
+        }
+        Ok(sum / self.photos.len() as f64)
     }
 }
 
