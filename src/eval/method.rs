@@ -130,10 +130,15 @@ impl Method {
         let method = match &self.action {
             Action::Bicubic => Way::Bicubic,
             Action::Aligned => Way::Aligned,
-            Action::LeastSquares(least_squares) => Way::LeastSquares(*least_squares),
-            Action::Mzsr { weights, updates, rates } => {
-                Way::Mzsr(Adaptation { weights, updates: *updates, rates, adapt_pixels: usize::MAX, ensemble: false })
-            }
+            Action::LeastSquares(least_squares) => Way::LeastSquares(Some(least_squares.lambda)),
+            Action::Mzsr { weights, updates, rates } => Way::Mzsr(Adaptation {
+                weights,
+                updates: *updates,
+                rates,
+                adapt_pixels: usize::MAX,
+                ensemble: false,
+                lambda: None,
+            }),
             Action::Onnx(network) => {
                 let result = network.enlarge(low, degradation.scale())?;
                 progress(1.0);
