@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::options::{Blur, DegradationArgs, TalkArgs, set_threads, warn};
 use super::progress::Progress;
-use crate::adapt::photo::{Adaptation, Method, Request, consistency, upscale};
+use crate::adapt::photo::{Adaptation, Method, Request, consistency, explains, upscale};
 use crate::adapt::{Event, Rates, Report};
 use crate::degrade::{Degradation, high_size};
 use crate::engine::Engine;
@@ -261,7 +261,14 @@ fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair, photo
         photo.warnings().iter().chain(&warnings).for_each(|warning| warn(&format!("{name}: {warning}")));
     }
     if args.talk.verbose {
-        eprintln!("mzsr: {name}: {}", verdict(photo, &result, &report, &setup.blur.degradation));
+        let off = consistency(photo, &result, &setup.blur.degradation);
+        eprintln!("mzsr: {name}: {}", verdict(photo, &result, &report, off));
+        if !explains(off, report.noise) {
+            warn(&format!(
+                "{name}: the assumed blur does not explain this photo, which is sharper than it allows: \
+                 try a narrower --kernel, or another --downsample"
+            ));
+        }
     }
     Ok(())
 }
@@ -271,7 +278,7 @@ fn updates(count: usize) -> String {
 }
 
 /// What was done, what the photo's noise is taken for, and whether the kernel explains the photo.
-fn verdict(photo: &Photo, result: &Photo, report: &Report, degradation: &Degradation) -> String {
+fn verdict(photo: &Photo, result: &Photo, report: &Report, off: f64) -> String {
     let mut text = format!("{} × {} to {} × {}", photo.width(), photo.height(), result.width(), result.height());
     text += &match report.losses {
         None => ", nothing adapted".to_owned(),
@@ -284,5 +291,5 @@ fn verdict(photo: &Photo, result: &Photo, report: &Report, degradation: &Degrada
     if let Some(lambda) = report.lambda {
         text += &format!(", noise about {:.2} of 255, lambda {lambda:.2e}", 255.0 * report.noise);
     }
-    text + &format!(", D(result) is {:.2} of 255 off the photo", 255.0 * consistency(photo, result, degradation))
+    text + &format!(", D(result) is {:.2} of 255 off the photo", 255.0 * off)
 }
