@@ -29,7 +29,7 @@ code{font-size:.95em}\
 table{font-size:.8rem}.scores th:nth-child(2),.scores td:nth-child(2){display:none}\
 .ssim,td small span{display:block}.ssim{font-size:.9em}td:first-child,th:first-child{white-space:normal}\
 .wide th:last-child,.wide td:last-child{display:none}\
-.times th,.times td{white-space:normal}.bar{display:block;max-width:6rem}.small .bar{max-width:3rem}}";
+.times th,.times td{white-space:normal}.bar{display:block}}";
 
 /// Colours of curves: distinct in grey too.
 const COLOURS: [&str; 6] = ["#1f5fa8", "#c4541a", "#2d8a4e", "#8a3ea8", "#6b6b1a", "#a3274f"];
@@ -304,11 +304,11 @@ fn costs(out: &mut String, results: &Results, set: &str) {
         let _ = writeln!(
             out,
             "<tr><td>{}</td><td style=\"text-align:left\"><span class=\"bar\" style=\"width:{:.1}rem\"></span>{}</td>\
-             <td class=\"small\" style=\"text-align:left\"><span class=\"bar\" style=\"width:{:.1}rem\"></span>{}</td></tr>",
+             <td style=\"text-align:left\"><span class=\"bar\" style=\"width:{:.1}rem\"></span>{}</td></tr>",
             escaped(&line.label),
-            0.2 + 8.0 * share,
+            0.2 + 5.6 * share,
             seconds(time),
-            4.0 * parameters as f64 / heaviest,
+            2.8 * parameters as f64 / heaviest,
             thousands(parameters)
         );
     }
