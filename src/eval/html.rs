@@ -23,12 +23,13 @@ figure{margin:0;position:relative}figure img{width:100%;display:block;image-rend
 figcaption{font-size:.8rem;line-height:1.3;margin-top:.2rem}figcaption small{color:var(--soft);display:block}\
 svg.kernel{position:absolute;top:0;right:0;width:28%;height:auto;border:1px solid #fff}\
 .bar{display:inline-block;height:.65rem;background:#7aa2d6;vertical-align:middle;margin-right:.4rem;border-radius:2px}\
-.plot{max-width:42rem;width:100%;height:auto}.plot text{font:11px system-ui,sans-serif;fill:#5b6576}\
+.plot{max-width:42rem;width:100%;height:auto}.plot text{font:15px system-ui,sans-serif;fill:#5b6576}\
 code{font-size:.95em}\
 @media(max-width:40rem){body{padding:.7rem}th,td{padding:.3rem .35rem}.pictures{grid-template-columns:1fr 1fr}\
 table{font-size:.8rem}.scores th:nth-child(2),.scores td:nth-child(2){display:none}\
 .ssim,td small span{display:block}.ssim{font-size:.9em}td:first-child,th:first-child{white-space:normal}\
-.bar{display:block}}";
+.wide th:last-child,.wide td:last-child{display:none}\
+.times th,.times td{white-space:normal}.bar{display:block}}";
 
 /// Colours of curves: distinct in grey too.
 const COLOURS: [&str; 6] = ["#1f5fa8", "#c4541a", "#2d8a4e", "#8a3ea8", "#6b6b1a", "#a3274f"];
@@ -105,7 +106,9 @@ fn coded(text: &str) -> String {
 
 fn table(out: &mut String, results: &Results, set: &str) {
     let lines = results.lines(set);
-    out.push_str("<div class=\"scroll\"><table class=\"scores\"><thead><tr>");
+    // The times are in a table of their own below, when there are several methods.
+    let class = if results.columns.len() > 2 { "scores wide" } else { "scores" };
+    let _ = write!(out, "<div class=\"scroll\"><table class=\"{class}\"><thead><tr>");
     for heading in results.headings() {
         let _ = write!(out, "<th scope=\"col\">{}</th>", escaped(&heading));
     }
@@ -205,7 +208,7 @@ fn curves(out: &mut String, results: &Results, set: &str) {
 /// Curves with their names at the end.
 fn plot(lines: &[(String, Vec<(f64, f64)>)]) -> String {
     let all = || lines.iter().flat_map(|(_, points)| points.iter());
-    let (width, height, left, right, top, bottom) = (640.0, 300.0, 48.0, 130.0, 12.0, 36.0);
+    let (width, height, left, right, top, bottom) = (640.0, 320.0, 58.0, 130.0, 24.0, 46.0);
     let most_x = all().map(|p| p.0).fold(1.0, f64::max);
     let (mut low, mut high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), p| (a.min(p.1), b.max(p.1)));
     let step = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
@@ -229,7 +232,7 @@ fn plot(lines: &[(String, Vec<(f64, f64)>)]) -> String {
             width - right,
             y(v),
             left - 6.0,
-            y(v) + 4.0,
+            y(v) + 5.0,
         );
     }
     let every = ((most_x / 10.0).ceil() as usize).max(1);
@@ -238,12 +241,12 @@ fn plot(lines: &[(String, Vec<(f64, f64)>)]) -> String {
             out,
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{tick}</text>",
             x(tick as f64),
-            height - bottom + 16.0
+            height - bottom + 19.0
         );
     }
     let _ = write!(
         out,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">updates</text><text x=\"{left}\" y=\"9\" text-anchor=\"end\">dB</text>",
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">updates</text><text x=\"{left}\" y=\"13\">dB</text>",
         x(most_x / 2.0),
         height - 4.0
     );
@@ -261,9 +264,9 @@ fn plot(lines: &[(String, Vec<(f64, f64)>)]) -> String {
             let _ = write!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\" fill=\"{colour}\"/>", x(p.0), y(p.1));
         }
         let end = points[points.len() - 1];
-        let mut at = y(end.1) + 4.0;
-        while taken.iter().any(|other| (other - at).abs() < 13.0) {
-            at += 13.0;
+        let mut at = y(end.1) + 5.0;
+        while taken.iter().any(|other| (other - at).abs() < 16.0) {
+            at += 16.0;
         }
         taken.push(at);
         let _ = write!(
@@ -291,7 +294,7 @@ fn costs(out: &mut String, results: &Results, set: &str) {
         return;
     }
     out.push_str(
-        "<h3>Time and weights</h3>\n<div class=\"scroll\"><table><thead><tr><th scope=\"col\">method</th>\
+        "<h3>Time and weights</h3>\n<div class=\"scroll\"><table class=\"times\"><thead><tr><th scope=\"col\">method</th>\
          <th scope=\"col\" style=\"text-align:left\">seconds a picture (logarithmic)</th>\
          <th scope=\"col\" style=\"text-align:left\">weights</th></tr></thead><tbody>\n",
     );
@@ -303,9 +306,9 @@ fn costs(out: &mut String, results: &Results, set: &str) {
             "<tr><td>{}</td><td style=\"text-align:left\"><span class=\"bar\" style=\"width:{:.1}rem\"></span>{}</td>\
              <td style=\"text-align:left\"><span class=\"bar\" style=\"width:{:.1}rem\"></span>{}</td></tr>",
             escaped(&line.label),
-            0.2 + 8.0 * share,
+            0.2 + 5.6 * share,
             seconds(time),
-            4.0 * parameters as f64 / heaviest,
+            2.8 * parameters as f64 / heaviest,
             thousands(parameters)
         );
     }
@@ -366,6 +369,6 @@ mod tests {
         ]);
         assert!(drawn.matches("<polyline").count() == 2 && !drawn.contains("NaN") && !drawn.contains("inf"));
         let circles = drawn.split("cy=\"").skip(1).map(|part| part.split('"').next().unwrap().parse::<f64>().unwrap());
-        assert!(circles.into_iter().all(|y| (0.0..300.0).contains(&y)));
+        assert!(circles.into_iter().all(|y| (0.0..320.0).contains(&y)));
     }
 }
