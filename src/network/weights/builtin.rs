@@ -6,7 +6,11 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Name and file of each.
-const TABLE: &[(&str, &[u8])] = &[("bicubic-x2", include_bytes!("../../../weights/bicubic-x2.safetensors"))];
+const TABLE: &[(&str, &[u8])] = &[
+    ("kernel-direct-x2", include_bytes!("../../../weights/kernel-direct-x2.safetensors")),
+    ("kernel-bicubic-x2", include_bytes!("../../../weights/kernel-bicubic-x2.safetensors")),
+    ("bicubic-x2", include_bytes!("../../../weights/bicubic-x2.safetensors")),
+];
 
 /// Weights to work with, and a line of warning when they were trained for something else.
 #[derive(Clone, Debug, PartialEq)]
