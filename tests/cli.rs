@@ -152,7 +152,7 @@ fn what_is_assumed_and_done_is_said() {
     assert_eq!(said("-n 1 -q"), "");
     let verdict = said("-n 2 -v");
     assert!(verdict.contains("24 × 20 to 48 × 40, 2 updates on 480 pixels, the son's loss"), "{verdict}");
-    assert!(said("-n 0 -v").lines().last().unwrap().ends_with("nothing adapted"));
+    assert!(said("-n 0 -v").contains("24 × 20 to 48 × 40, nothing adapted"));
     let wild = said("-n 2 -v --rates 1e9");
     assert!(wild.contains("raised the son's loss") && wild.contains("nothing was adapted"), "{wild}");
     // Weights for something else are never used silently.
