@@ -39,7 +39,7 @@ pub struct Judgement {
     pub means: Vec<(usize, f64)>,
     /// The mean over the photos for each kernel, scale and number of updates.
     pub cases: Vec<(String, f64)>,
-    /// The rates of the updates that were trained for, of each layer; none without [meta].
+    /// The rates of the updates that were trained for, of each layer; none without `[meta]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<Vec<f64>>,
     /// Whether no earlier weights were better.

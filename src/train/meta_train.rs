@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// them, and the number of updates trained for.
 ///
 /// # Errors
-/// A recipe without [meta], or as [`super::pretrain()`].
+/// A recipe without `[meta]`, or as [`super::pretrain()`].
 pub fn meta_train<E: Engine<Elem = f32>>(
     engine: &E,
     recipe: &Recipe,

@@ -1,6 +1,6 @@
 //! What every training shares: reading and checking, the loop of Adam's steps, validation,
-//! checkpoint, log and weights files. How a step's gradient comes about is in [`super::pretrain`] and
-//! [`super::meta_train`].
+//! checkpoint, log and weights files. How a step's gradient comes about is in [`mod@super::pretrain`] and
+//! [`mod@super::meta_train`].
 
 use super::checkpoint::{self, Checkpoint, Score, State};
 use super::inner_rates::{InnerRates, with_tail};
