@@ -2,6 +2,7 @@
 
 mod training;
 
+use mzsr::degrade::Start;
 use mzsr::network::weights::{Blurs, Weights};
 use mzsr::train::Ending;
 use mzsr::train::checkpoint::{self, Checkpoint};
@@ -43,6 +44,40 @@ fn a_resumed_training_equals_a_whole_one() {
     place.train(&recipe(&place, 8, "longer"), false, 99, 1).unwrap();
     place.train(&recipe(&place, 12, "longer"), true, 99, 1).unwrap();
     assert_eq!(place.checkpoint("longer").params, checkpoint.params);
+}
+
+/// A second pass is trained on what the first makes, which stays as it is; a third on both.
+#[test]
+fn passes_are_trained_one_after_the_other() {
+    let place = Place::new();
+    let aware = |output: &str, more: &str| {
+        let start = format!("scale = 2\nstart = \"least-squares\"\ndownsample = \"direct\"\n{more}");
+        let text = recipe(&place, 6, output).replace("scale = 2\n", &start);
+        let text = text.replace("every = 5\n", "every = 5\nkernels = [\"gaussian:2.0\"]\n");
+        text + "[degradation]\nkernels = \"gaussian\"\n"
+    };
+    place.train(&aware("first", ""), false, 99, 1).unwrap();
+    let first = Weights::load(&place.path("first/best.safetensors")).unwrap();
+    let count = first.parameters.len();
+    assert_eq!((first.info.passes, first.info.start), (1, Start::LeastSquares));
+
+    let path = |name: &str| place.path(&format!("{name}/best.safetensors")).display().to_string();
+    let second = format!("passes = 2\nearlier = \"{0}\"\ninitial = \"{0}\"\n", path("first"));
+    place.train(&aware("second", &second), false, 99, 1).unwrap();
+    let two = Weights::load(&place.path("second/best.safetensors")).unwrap();
+    assert_eq!((two.info.passes, two.parameters.len()), (2, 2 * count));
+    assert_eq!(two.parameters[..count], first.parameters[..]);
+    assert_ne!(two.parameters[count..], first.parameters[..]);
+
+    // Interrupted, and from a file with more passes than are needed.
+    let again = format!("passes = 2\nearlier = \"{}\"\ninitial = \"{}\"\n", path("second"), path("first"));
+    assert_eq!(place.train(&aware("again", &again), false, 3, 1).unwrap(), Ending::Stopped(3));
+    place.train(&aware("again", &again), true, 99, 2).unwrap();
+    assert_eq!(Weights::load(&place.path("again/best.safetensors")).unwrap().parameters, two.parameters);
+
+    let wrong = format!("passes = 3\nearlier = \"{}\"\n", path("first"));
+    let error = place.train(&aware("wrong", &wrong), false, 99, 1).unwrap_err().to_string();
+    assert!(error.contains("first/best.safetensors") && error.contains("at least 2"), "{error}");
 }
 
 #[test]

@@ -12,7 +12,8 @@
 //! architecture = "3-64-64-64-64-64-64-64-3"
 //! initial = "weights.safetensors" # default: random weights, drawn from the seed
 //! passes = 2                      # through the network; default 1. The last one is trained,
-//! earlier = "first.safetensors"   # those before it stay as they are in this file
+//! earlier = "first.safetensors"   # those before it stay as they are in this file, whose later passes
+//!                                 # are left aside
 //!
 //! [data]
 //! photos = ["train/a", { folder = "train/b", weight = 2, shrink = 1.5 }]

@@ -240,9 +240,9 @@ fn earlier_passes(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f3
     let Some(path) = &model.earlier else { return Ok(Vec::new()) };
     let weights = Weights::load(path)?;
     let Weights { architecture: found, info, .. } = &weights;
-    if found != architecture || info.passes + 1 != model.passes || info.start != model.start {
+    if found != architecture || info.passes + 1 < model.passes || info.start != model.start {
         let what = format!(
-            "holds a network {found} with {} passes from the {} start; [model] earlier needs {architecture} with {} \
+            "holds a network {found} with {} passes from the {} start; [model] earlier needs {architecture} with at least {} \
              from the {} start",
             info.passes,
             info.start,
@@ -251,7 +251,9 @@ fn earlier_passes(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f3
         );
         return Err(Error::file(path, what));
     }
-    Ok(weights.parameters)
+    let mut parameters = weights.parameters;
+    parameters.truncate((model.passes - 1) * architecture.parameter_count());
+    Ok(parameters)
 }
 
 /// The weights that a training begins with: those of the recipe, or He's (2015) normal ones.
@@ -262,9 +264,10 @@ fn first_weights(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f32
             let what = format!("holds a network {}, the recipe's is {architecture}", weights.architecture);
             return Err(Error::file(path, what));
         }
-        // Of several passes, the last is the nearest to what comes after it.
-        let from = weights.parameters.len() - architecture.parameter_count();
-        return Ok(weights.parameters[from..].to_vec());
+        // Of several passes the trained one, or the last.
+        let pass = recipe.model.passes.min(weights.info.passes) - 1;
+        let count = architecture.parameter_count();
+        return Ok(weights.parameters[pass * count..(pass + 1) * count].to_vec());
     }
     let mut params = vec![0.0; architecture.parameter_count()];
     let layers = architecture.layers();
