@@ -238,6 +238,10 @@ fn what_is_wrong_is_said_in_a_line() {
     write(&SUITE.replace("\"bicubic-x2\"", "\"no-such\""));
     let line = said(&with("out", &[]));
     assert!(line.contains("no-such"), "{line}");
+    // Fine-tuning knows one pass from the bicubic start only.
+    write(&SUITE.replace("kind = \"aligned\"", "kind = \"fine-tune\"\nweights = \"kernel-direct-x2\"\nsteps = 2"));
+    let line = said(&with("out", &[]));
+    assert!(line.contains("kernel-direct-x2") && line.contains("bicubic start"), "{line}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::suite::{Counts, Kind, MethodSpec};
 use super::trained::Training;
 use crate::adapt::Rates;
 use crate::adapt::photo::{Adaptation, Method as Way, Request, upscale};
-use crate::degrade::{Degradation, LeastSquares};
+use crate::degrade::{Degradation, LeastSquares, Start};
 use crate::engine::Engine;
 use crate::image::{Format, Photo, PixelKind};
 use crate::network::Architecture;
@@ -219,6 +219,14 @@ fn trained(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) ->
     let (architecture, initial) = match choice {
         // That they were trained for something else is the point of training them on.
         Some(choice) => {
+            let info = &choice.weights.info;
+            if info.start != Start::Bicubic || info.passes > 1 {
+                return Err(Error::input(format!(
+                    "weights {} go {} times through the network from the {} start; fine-tuning is for one pass from the \
+                     bicubic start: give others, such as bicubic-x2",
+                    info.name, info.passes, info.start
+                )));
+            }
             identify(&mut hash, &choice.weights);
             (choice.weights.architecture.clone(), Some(Arc::new(choice.weights)))
         }
