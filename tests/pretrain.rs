@@ -49,25 +49,40 @@ fn a_resumed_training_equals_a_whole_one() {
 /// A second pass is trained on what the first makes, which stays as it is; a third on both.
 #[test]
 fn passes_are_trained_one_after_the_other() {
+    passes(false);
+}
+
+/// The same where the parameters follow the blur: all passes share the network's own.
+#[test]
+fn passes_that_follow_the_blur_share_the_network() {
+    passes(true);
+}
+
+fn passes(fit: bool) {
     let place = Place::new();
     let aware = |output: &str, more: &str| {
-        let start = format!("scale = 2\nstart = \"least-squares\"\ndownsample = \"direct\"\n{more}");
+        let start = format!("scale = 2\nfit = {fit}\nstart = \"least-squares\"\ndownsample = \"direct\"\n{more}");
         let text = recipe(&place, 6, output).replace("scale = 2\n", &start);
+        let text = if fit { text.replace("batch = 2\n", "batch = 4\nblurs = 2\n") } else { text };
         let text = text.replace("every = 5\n", "every = 5\nkernels = [\"gaussian:2.0\"]\n");
         text + "[degradation]\nkernels = \"gaussian\"\n"
     };
     place.train(&aware("first", ""), false, 99, 1).unwrap();
     let first = Weights::load(&place.path("first/best.safetensors")).unwrap();
-    let count = first.parameters.len();
-    assert_eq!((first.info.passes, first.info.start), (1, Start::LeastSquares));
+    let (count, shared) = (first.parameters.len(), first.layout().shared());
+    assert_eq!((first.info.passes, first.info.start, first.info.fit), (1, Start::LeastSquares, fit));
+    assert_eq!(shared > 0, fit);
+    // Both kinds of parameters were trained, but those that follow scale and noise, which are always the same here.
+    let moved = first.parameters[shared..].iter().filter(|v| **v != 0.0).count();
+    assert!(10 * moved >= 7 * (count - shared), "{moved} of {count}");
 
     let path = |name: &str| place.path(&format!("{name}/best.safetensors")).display().to_string();
     let second = format!("passes = 2\nearlier = \"{0}\"\ninitial = \"{0}\"\n", path("first"));
     place.train(&aware("second", &second), false, 99, 1).unwrap();
     let two = Weights::load(&place.path("second/best.safetensors")).unwrap();
-    assert_eq!((two.info.passes, two.parameters.len()), (2, 2 * count));
+    assert_eq!((two.info.passes, two.parameters.len()), (2, 2 * count - shared));
     assert_eq!(two.parameters[..count], first.parameters[..]);
-    assert_ne!(two.parameters[count..], first.parameters[..]);
+    assert_ne!(two.parameters[count..], first.parameters[shared..]);
 
     // Interrupted, and from a file with more passes than are needed.
     let again = format!("passes = 2\nearlier = \"{}\"\ninitial = \"{}\"\n", path("second"), path("first"));

@@ -3,8 +3,8 @@
 use super::plan::HALO;
 use super::son::{tiles, with_halo};
 use crate::degrade::{Degradation, LeastSquares, Start, resize};
-use crate::engine::{Engine, Shape};
-use crate::network::Network;
+use crate::engine::{Engine, Layer, Shape};
+use crate::network::{Network, Passes};
 use crate::{Raster, Real, Result};
 
 /// How a photo goes through a network: once from its start, or several times with a data step in
@@ -16,6 +16,8 @@ pub struct Course {
     pub start: Start,
     /// Passes, at least 1.
     pub passes: usize,
+    /// Whether the parameters follow the blur ([`crate::network::Fit`]).
+    pub fit: bool,
     /// λ of the least-squares start. Between passes μ = 10 λ.
     pub lambda: f64,
 }
@@ -23,11 +25,24 @@ pub struct Course {
 impl Default for Course {
     /// The paper's: once, from the bicubic upscale.
     fn default() -> Self {
-        Course { start: Start::Bicubic, passes: 1, lambda: LeastSquares::default().lambda }
+        Course { start: Start::Bicubic, passes: 1, fit: false, lambda: LeastSquares::default().lambda }
     }
 }
 
 impl Course {
+    /// The network's parameters in each pass for this blur, of `parameters` as in a file.
+    ///
+    /// # Panics
+    /// When they are not those of as many passes.
+    pub(crate) fn parameters<T: Real>(
+        &self,
+        parameters: &[T],
+        layers: &[Layer],
+        degradation: &Degradation,
+    ) -> Vec<Vec<T>> {
+        Passes::new(layers, self.fit).fitted(parameters, self.passes, &degradation.features(self.lambda))
+    }
+
     /// The input of the first pass: `height` × `width` pixels. What is solved is solved in the
     /// precision `P`: f64 for photos; f32 does for patches to train on, whose rounding to 8 bits
     /// matters far more.

@@ -87,7 +87,7 @@ impl Adaptation<'_> {
     fn course(&self) -> Course {
         let info = &self.weights.info;
         let lambda = self.lambda.unwrap_or(LeastSquares::default().lambda);
-        Course { start: info.start, passes: info.passes, lambda }
+        Course { start: info.start, passes: info.passes, fit: info.fit, lambda }
     }
 }
 

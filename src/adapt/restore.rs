@@ -110,10 +110,9 @@ impl<E: Engine> Restorer<'_, E> {
         sink: &mut dyn FnMut(usize, Raster<E::Elem>) -> Result<()>,
     ) -> Result<Report> {
         let engine = self.network.engine();
-        let length = self.network.parameter_count();
-        let upload = |part| engine.upload(Shape::flat(length), part);
-        let mut params = self.parameters.chunks_exact(length).map(upload).collect::<Result<Vec<_>>>()?;
-        assert_eq!(params.len(), self.course.passes, "parameters for each pass");
+        let parameters = self.course.parameters(self.parameters, self.network.layers(), degradation);
+        let upload = |part: &Vec<E::Elem>| engine.upload(Shape::flat(part.len()), part);
+        let mut params = parameters.iter().map(upload).collect::<Result<Vec<_>>>()?;
         let scale = degradation.scale();
         let (height, width) = (high_size(photo.height, scale), high_size(photo.width, scale));
         // In units of a forward pass over one pixel; a gradient costs three.

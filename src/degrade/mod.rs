@@ -4,6 +4,7 @@
 //! those of MATLAB's `imresize` unless a name says `aligned`.
 
 mod blur;
+mod features;
 mod least_squares;
 mod noise;
 mod photo;
@@ -12,6 +13,7 @@ mod taps;
 
 use blur::Blur;
 pub use blur::blur;
+pub use features::FEATURES;
 pub use least_squares::LeastSquares;
 pub use noise::estimate_noise;
 pub use photo::{Noise, degrade_photo};

@@ -2,7 +2,7 @@
 
 use super::Degradation;
 use crate::image::Photo;
-use crate::{Raster, Result};
+use crate::{Raster, Real, Result};
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
@@ -17,7 +17,7 @@ pub struct Noise {
 
 impl Noise {
     /// Adds the noise (Box and Muller, 1958).
-    pub fn add(&self, image: &mut Raster<f64>) {
+    pub fn add<T: Real>(&self, image: &mut Raster<T>) {
         if self.sigma == 0.0 {
             return;
         }
@@ -26,9 +26,9 @@ impl Noise {
             // 1 − [0, 1) keeps the logarithm finite.
             let radius = self.sigma * (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
             let (sine, cosine) = (std::f64::consts::TAU * random.random::<f64>()).sin_cos();
-            pair[0] += radius * cosine;
+            pair[0] += T::of(radius * cosine);
             if let Some(second) = pair.get_mut(1) {
-                *second += radius * sine;
+                *second += T::of(radius * sine);
             }
         }
     }
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn noise_has_its_moments_and_repeats() {
         let noise = Noise { sigma: 0.1, seed: 3 };
-        let mut image = Raster::new(101, 103, 3);
+        let mut image = Raster::<f64>::new(101, 103, 3);
         noise.add(&mut image);
         let n = image.data.len() as f64;
         let mean = image.data.iter().sum::<f64>() / n;

@@ -141,6 +141,43 @@ impl Kernel {
         Gaussian::middle(lambda1, lambda2, theta, size).sample()
     }
 
+    /// The blur of a lens out of focus: every point within `radius` px of the centre counts the same.
+    /// `size` × `size` (odd), each weight the share of 32 × 32 points of its pixel.
+    pub fn disk(radius: f64, size: usize) -> Self {
+        const FINE: usize = 32;
+        let middle = (size / 2) as f64;
+        let inside = |i: usize, j: usize, v: usize, u: usize| {
+            let at = |index: usize, sub: usize| index as f64 - middle + (sub as f64 + 0.5) / FINE as f64 - 0.5;
+            at(i, v).hypot(at(j, u)) <= radius
+        };
+        let share = |i, j| (0..FINE * FINE).filter(|sub| inside(i, j, sub / FINE, sub % FINE)).count() as f64;
+        let data = (0..size * size).map(|at| share(at / size, at % size)).collect();
+        Kernel { height: size, width: size, data }.normalised()
+    }
+
+    /// The blur of a camera that moves in a straight line at constant speed: `length` px at `angle`
+    /// radians from the x axis towards the y axis, which points down, its middle at the centre.
+    /// `size` × `size` (odd), each of 64 points a px spread over the four pixels around it.
+    pub fn motion(length: f64, angle: f64, size: usize) -> Self {
+        let middle = (size / 2) as f64;
+        let (sin, cos) = angle.sin_cos();
+        let points = (64.0 * length).ceil().max(1.0);
+        let mut data = vec![0.0; size * size];
+        for k in 0..=points as usize {
+            let along = length * (k as f64 / points - 0.5);
+            let (x, y) = (middle + along * cos, middle + along * sin);
+            for (row, part) in [(y.floor(), 1.0 - y.fract()), (y.floor() + 1.0, y.fract())] {
+                for (column, share) in [(x.floor(), 1.0 - x.fract()), (x.floor() + 1.0, x.fract())] {
+                    let inside = |v: f64| v >= 0.0 && v < size as f64;
+                    if inside(row) && inside(column) {
+                        data[row as usize * size + column as usize] += part * share;
+                    }
+                }
+            }
+        }
+        Kernel { height: size, width: size, data }.normalised()
+    }
+
     /// Weights whose first one lies `top` rows and `left` columns from the centre (negative: above,
     /// left), in the smallest kernel that holds them.
     fn placed(top: isize, left: isize, height: usize, width: usize, values: &[f64]) -> Self {
@@ -329,6 +366,27 @@ mod tests {
         let (row, column) = ((kernel.height / 2) as isize + y, (kernel.width / 2) as isize + x);
         let inside = (0..kernel.height as isize).contains(&row) && (0..kernel.width as isize).contains(&column);
         if inside { kernel.data[row as usize * kernel.width + column as usize] } else { 0.0 }
+    }
+
+    #[test]
+    fn disks_and_lines_have_their_moments() {
+        // Of a disk a quarter of its squared radius along each axis.
+        for radius in [1.0, 1.7, 3.2] {
+            let m = Kernel::disk(radius, 15).moments();
+            let wanted = radius * radius / 4.0;
+            // A pixel's own width adds about a twelfth.
+            assert!((m.xx - wanted - 1.0 / 12.0).abs() < 0.07 && (m.yy - m.xx).abs() < 1e-12, "{m:?}");
+            assert!(m.x.hypot(m.y).hypot(m.xy) < 1e-12 && (m.sum - 1.0).abs() < 1e-12, "{m:?}");
+        }
+        // Of a line a twelfth of its squared length along it; the y axis points down.
+        for (length, angle) in [(5.0, 0.0), (8.0, 0.6), (4.0, 2.0)] {
+            let m = Kernel::motion(length, angle, 15).moments();
+            let (long, short, axis) = m.axes();
+            // Spreading a point over its pixels adds up to a quarter.
+            assert!((long - length * length / 12.0 - 0.13).abs() < 0.2 && short < 0.26, "{m:?}");
+            assert!((axis - angle).sin().abs() < 0.02 && m.x.hypot(m.y) < 1e-9, "{m:?} {axis}");
+        }
+        assert!((Kernel::motion(1e-6, 0.3, 3).data[4] - 1.0).abs() < 1e-5);
     }
 
     #[test]

@@ -13,7 +13,7 @@ const MISSING: f64 = 0.01;
 /// Further off centre than this, in px, is worth a word.
 const OFF_CENTRE: f64 = 0.5;
 
-const FORMS: &str = "none, gaussian:V, gaussian:L1,L2,ANGLE or gaussian:sigma=S, each with ,size=N, or a file (.mat .npy .png .tif .txt)";
+const FORMS: &str = "none, gaussian:V, gaussian:L1,L2,ANGLE, gaussian:sigma=S, disk:RADIUS or motion:LENGTH,ANGLE, each with ,size=N, or a file (.mat .npy .png .tif .txt)";
 
 /// A kernel as it is named on the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,16 +31,32 @@ pub enum KernelSpec {
         /// Rows and columns.
         size: usize,
     },
+    /// A lens out of focus ([`Kernel::disk`]).
+    Disk {
+        /// In px.
+        radius: f64,
+        /// Rows and columns.
+        size: usize,
+    },
+    /// A camera that moves in a straight line ([`Kernel::motion`]).
+    Motion {
+        /// In px.
+        length: f64,
+        /// From the x axis towards the y axis, which points down, in radians.
+        angle: f64,
+        /// Rows and columns.
+        size: usize,
+    },
     /// A file.
     File(PathBuf),
 }
 
 impl KernelSpec {
     /// Reads `none`, `gaussian:2.0`, `gaussian:4.0,1.0,-0.5`, `gaussian:sigma=1.4`, each Gaussian
-    /// with `,size=N`; anything else is a file's name.
+    /// with `,size=N`; `disk:1.7` and `motion:7,0.5` likewise; anything else is a file's name.
     ///
     /// # Errors
-    /// A Gaussian that is misspelt or makes no sense; an empty text.
+    /// A kernel that is misspelt or makes no sense; an empty text.
     pub fn parse(text: &str) -> Result<Self> {
         if text.trim().is_empty() {
             return Err(Error::input(format!("an empty kernel; use {FORMS}")));
@@ -53,7 +69,16 @@ impl KernelSpec {
                 "kernel 'gaussian' needs a variance in px², like gaussian:2.0; use {FORMS}"
             )));
         }
-        let Some(arguments) = text.strip_prefix("gaussian:") else {
+        for (family, example) in
+            [("disk", "a radius in px, like disk:1.7"), ("motion", "a length in px, like motion:7,0.5")]
+        {
+            if text == family {
+                return Err(Error::input(format!("kernel '{text}' needs {example}; use {FORMS}")));
+            }
+        }
+        let families = ["gaussian:", "disk:", "motion:"];
+        let Some((family, arguments)) = families.iter().find_map(|family| Some((*family, text.strip_prefix(family)?)))
+        else {
             return Ok(KernelSpec::File(text.into()));
         };
         let wrong = |why: String| Error::input(format!("kernel '{text}': {why}"));
@@ -65,7 +90,7 @@ impl KernelSpec {
         for word in arguments.split(',') {
             match word.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
                 None if sigma.is_none() && size.is_none() => values.push(number(word)?),
-                Some(("sigma", value)) if sigma.is_none() => sigma = Some(number(value)?),
+                Some(("sigma", value)) if sigma.is_none() && family == "gaussian:" => sigma = Some(number(value)?),
                 Some(("size", value)) if size.is_none() => {
                     let count = value.parse().ok().filter(|n| (1..=MAX_SIZE).contains(n));
                     size =
@@ -75,6 +100,32 @@ impl KernelSpec {
                 }
                 _ => return Err(wrong(format!("'{word}' is not understood there; use {FORMS}"))),
             }
+        }
+        if family != "gaussian:" {
+            let (extent, angle) = match (family, values.as_slice()) {
+                ("disk:", &[radius]) => (2.0 * radius, 0.0),
+                ("motion:", &[length]) => (length, 0.0),
+                ("motion:", &[length, angle]) => (length, angle),
+                _ => {
+                    return Err(wrong(format!("one number for a disk, one or two for motion are needed; use {FORMS}")));
+                }
+            };
+            if !(extent > 0.0 && extent <= (MAX_SIZE - 3) as f64) {
+                return Err(wrong(format!("it must be larger than 0 and at most {} px across", MAX_SIZE - 3)));
+            }
+            // The pixels that its ends touch.
+            let holds = 2 * (extent / 2.0 + 0.5).ceil() as usize + 1;
+            let size = match size {
+                None => holds.max(DEFAULT_SIZE),
+                Some(size) if size >= holds && size % 2 == 1 => size,
+                Some(size) => {
+                    return Err(wrong(format!("size {size} must be odd and at least {holds} to hold it")));
+                }
+            };
+            return Ok(match family {
+                "disk:" => KernelSpec::Disk { radius: extent / 2.0, size },
+                _ => KernelSpec::Motion { length: extent, angle, size },
+            });
         }
         let (l1, l2, theta) = match (values.as_slice(), sigma) {
             ([], Some(sigma)) if sigma > 0.0 => (sigma * sigma, sigma * sigma, 0.0),
@@ -124,6 +175,14 @@ impl KernelSpec {
                 }
                 loaded.kernel = Some(gaussian.sample());
                 loaded.gaussian = Some(gaussian);
+            }
+            &KernelSpec::Disk { radius, size } => {
+                loaded.description = format!("disk of radius {radius} px, {size} x {size}");
+                loaded.kernel = Some(Kernel::disk(radius, size));
+            }
+            &KernelSpec::Motion { length, angle, size } => {
+                loaded.description = format!("motion of {length} px, angle {angle} rad, {size} x {size}");
+                loaded.kernel = Some(Kernel::motion(length, angle, size));
             }
             KernelSpec::File(path) => {
                 let read = files::read(path)?;
@@ -276,6 +335,10 @@ mod tests {
         assert_eq!(load("gaussian:4.0,1.0,-0.5,size=21").kernel, Some(Kernel::gaussian(4.0, 1.0, -0.5, 21)));
         assert_eq!(load("gaussian:sigma=1.5,size=9").kernel, Some(Kernel::gaussian(2.25, 2.25, 0.0, 9)));
         assert!(matches!(KernelSpec::parse("a,b=c.mat"), Ok(KernelSpec::File(_))));
+        assert_eq!(load("disk:1.7").kernel, Some(Kernel::disk(1.7, 15)));
+        assert_eq!(load("disk:8").kernel, Some(Kernel::disk(8.0, 19)));
+        assert_eq!(load("motion:7,0.5,size=21").kernel, Some(Kernel::motion(7.0, 0.5, 21)));
+        assert_eq!(load("motion:3").kernel, Some(Kernel::motion(3.0, 0.0, 15)));
         for wrong in [
             "",
             "gaussian",
@@ -294,6 +357,15 @@ mod tests {
             "gaussian:1,2,3,4",
             "gaussian:1e9",
             "gaussian:2,wide=3",
+            "disk",
+            "disk:0",
+            "disk:1,2",
+            "disk:9,size=15",
+            "disk:sigma=1",
+            "motion:x",
+            "motion:3,1,2",
+            "motion:3,size=6",
+            "motion:2000",
         ] {
             let error = KernelSpec::parse(wrong).unwrap_err().to_string();
             assert!(!error.contains('\n'), "{error}");

@@ -4,9 +4,13 @@
 //! output = x + z_L; loss L = mean |output − y|.
 
 pub mod architecture;
+mod fit;
+mod passes;
 pub mod weights;
 
 pub use architecture::Architecture;
+pub use fit::Fit;
+pub use passes::Passes;
 
 use crate::Result;
 use crate::engine::{Engine, Gate, Layer, Window};

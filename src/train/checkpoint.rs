@@ -171,7 +171,7 @@ impl Checkpoint {
         let state: State = serde_json::from_str(text("state")?).map_err(|error| error.to_string())?;
         state.recipe.check().map_err(|error| error.to_string())?;
         let architecture = state.recipe.model.network().map_err(|error| error.to_string())?;
-        let count = architecture.parameter_count();
+        let count = state.recipe.model.layout().map_err(|error| error.to_string())?.each();
         match (&state.recipe.meta, &state.rates) {
             (None, None) => {}
             (Some(meta), Some(rates)) => rates.check(meta, architecture.depth())?,

@@ -3,13 +3,14 @@
 use super::photos::{Photos, eight_bits, light};
 use super::random::{Purpose, below, generator, uniform};
 use super::recipe::{Degradations, Meta, Model, Recipe};
-use crate::adapt::forward;
 use crate::adapt::geometry::Turn;
-use crate::degrade::Degradation;
+use crate::adapt::{Course, forward};
+use crate::degrade::{Degradation, FEATURES, LeastSquares, Noise};
 use crate::engine::cpu::CpuEngine;
 use crate::engine::{Engine, Shape};
 use crate::network::{Architecture, Network};
 use crate::{Error, Raster, Result};
+use rand::RngExt;
 use rand_pcg::Pcg64;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Batch {
     pub input: Vec<f32>,
     /// HR.
     pub target: Vec<f32>,
+    /// Of the blurs of the step, each of as many patches that follow each other.
+    pub features: Vec<[f64; FEATURES]>,
 }
 
 /// Makes patches.
@@ -39,11 +42,23 @@ pub struct Patches {
     seed: u64,
     patch: usize,
     batch: usize,
+    /// Blurs of a step; each patch has its own if absent.
+    blurs: Option<usize>,
     meta: Option<Meta>,
     model: Model,
     degradation: Degradations,
     /// The passes before the trained one.
     earlier: Option<Earlier>,
+}
+
+/// What makes a patch small.
+#[derive(Clone)]
+struct Case {
+    degradation: Degradation,
+    /// Of the noise, of [0, 1].
+    sigma: f64,
+    /// Of the least-squares start.
+    lambda: f64,
 }
 
 /// A patch × patch square of a photo, turned.
@@ -67,17 +82,18 @@ impl Place<'_> {
 struct Earlier {
     engine: CpuEngine,
     architecture: Architecture,
-    parameters: Vec<<CpuEngine as Engine>::Tensor>,
+    /// One pass after the other.
+    parameters: Vec<f32>,
 }
 
 impl Earlier {
     fn new(model: &Model, parameters: &[f32]) -> Result<Self> {
         // In the feeder's thread.
-        let (engine, architecture) = (CpuEngine::new(Some(1))?, model.network()?);
-        let count = architecture.parameter_count();
-        let parameters = parameters.chunks_exact(count);
-        let parameters = parameters.map(|part| engine.upload(Shape::flat(count), part)).collect::<Result<_>>()?;
-        Ok(Earlier { engine, architecture, parameters })
+        Ok(Earlier {
+            engine: CpuEngine::new(Some(1))?,
+            architecture: model.network()?,
+            parameters: parameters.to_vec(),
+        })
     }
 }
 
@@ -121,8 +137,9 @@ fn surroundings(
 }
 
 /// The LR pixels of `context`.
-fn degraded(context: &Raster<f32>, degradation: &Degradation, round: bool) -> Raster<f32> {
-    let low = degradation.apply(context);
+fn degraded(context: &Raster<f32>, degradation: &Degradation, noise: Noise, round: bool) -> Raster<f32> {
+    let mut low = degradation.apply(context);
+    noise.add(&mut low);
     if round { light(&eight_bits(&low)) } else { low }
 }
 
@@ -140,6 +157,7 @@ impl Patches {
             seed: recipe.seed,
             patch: recipe.data.patch,
             batch: recipe.data.batch,
+            blurs: recipe.data.blurs,
             meta: recipe.meta.clone(),
             model: recipe.model.clone(),
             degradation: recipe.degradation.clone(),
@@ -147,24 +165,30 @@ impl Patches {
     }
 
     /// The trained pass's input of `height` × `width` pixels for LR pixels.
-    fn input(&self, degradation: &Degradation, low: &Raster<f32>, height: usize, width: usize) -> Result<Raster<f32>> {
-        let course = self.model.course();
+    fn input(&self, case: &Case, low: &Raster<f32>, height: usize, width: usize) -> Result<Raster<f32>> {
+        let degradation = &case.degradation;
+        let course = Course { lambda: case.lambda, ..self.model.course() };
         let mut estimate = course.begin::<f32, _>(degradation, low, height, width);
         if let Some(Earlier { engine, architecture, parameters }) = &self.earlier {
             let network = Network::new(engine, architecture);
-            for params in parameters {
-                let made = forward(&network, params, &estimate, usize::MAX)?;
+            let before = Course { passes: course.passes - 1, ..course };
+            for params in before.parameters(parameters, network.layers(), degradation) {
+                let params = engine.upload(Shape::flat(params.len()), &params)?;
+                let made = forward(&network, &params, &estimate, usize::MAX)?;
                 estimate = course.between(degradation, low, made);
             }
         }
         Ok(estimate)
     }
 
-    /// A scale and a blur of the recipe's distribution.
-    fn draw(&self, random: &mut Pcg64) -> Result<Degradation> {
+    /// A scale, a blur and noise of the recipe's distribution.
+    fn draw(&self, random: &mut Pcg64) -> Result<Case> {
         let scale = self.model.scale[below(random, self.model.scale.len())];
-        let kernel = self.degradation.draw(scale, || uniform(random));
-        Degradation::new(scale, kernel, self.model.downsample.into())
+        let (kernel, sigma) = self.degradation.draw(scale, || uniform(random));
+        let degradation = Degradation::new(scale, kernel, self.model.downsample.into())?;
+        // As for a photo whose noise is known.
+        let lambda = LeastSquares::lambda_for(sigma);
+        Ok(Case { degradation, sigma, lambda })
     }
 
     fn place(&self, random: &mut Pcg64) -> Place<'_> {
@@ -173,19 +197,27 @@ impl Patches {
     }
 
     /// The places and degradations of the patches of step `step`.
-    fn plan(&self, step: u64) -> Result<Vec<(Place<'_>, Degradation)>> {
+    fn plan(&self, step: u64) -> Result<Vec<(Place<'_>, Case)>> {
         let Some(meta) = &self.meta else {
             return (0..self.batch as u64)
                 .map(|index| {
                     let mut random = generator(self.seed, Purpose::Patch, step, index);
-                    Ok((self.place(&mut random), self.draw(&mut random)?))
+                    let place = self.place(&mut random);
+                    let case = match self.blurs {
+                        None => self.draw(&mut random)?,
+                        Some(blurs) => {
+                            let blur = index / (self.batch / blurs) as u64;
+                            self.draw(&mut generator(self.seed, Purpose::Task, step, blur))?
+                        }
+                    };
+                    Ok((place, case))
                 })
                 .collect();
         };
         let task_patches = meta.train + meta.test;
-        let mut plan: Vec<(Place<'_>, Degradation)> = Vec::with_capacity(meta.patches());
+        let mut plan: Vec<(Place<'_>, Case)> = Vec::with_capacity(meta.patches());
         for task in 0..meta.tasks {
-            let degradation = self.draw(&mut generator(self.seed, Purpose::Task, step, task as u64))?;
+            let case = self.draw(&mut generator(self.seed, Purpose::Task, step, task as u64))?;
             for index in task * task_patches..(task + 1) * task_patches {
                 let mut random = generator(self.seed, Purpose::Patch, step, index as u64);
                 let mut place = self.place(&mut random);
@@ -199,19 +231,20 @@ impl Patches {
                         place = self.place(&mut random);
                     }
                 }
-                plan.push((place, degradation.clone()));
+                plan.push((place, case.clone()));
             }
         }
         Ok(plan)
     }
 
     /// Network input and HR target of a place.
-    fn pair(&self, place: Place<'_>, degradation: &Degradation) -> Result<[Raster<f32>; 2]> {
+    fn pair(&self, place: Place<'_>, case: &Case, seed: u64) -> Result<[Raster<f32>; 2]> {
         let Place { photo, y, x, turn } = place;
-        let margin = margin(degradation.scale(), &self.degradation);
+        let margin = margin(case.degradation.scale(), &self.degradation);
         let (context, (y, x)) = surroundings(photo, (y, x), self.patch, margin, turn);
-        let low = degraded(&context, degradation, self.degradation.round);
-        let input = self.input(degradation, &low, context.height, context.width)?;
+        let noise = Noise { sigma: case.sigma, seed };
+        let low = degraded(&context, &case.degradation, noise, self.degradation.round);
+        let input = self.input(case, &low, context.height, context.width)?;
         Ok([input, context].map(|whole| whole.crop(y, x, self.patch, self.patch)))
     }
 
@@ -221,10 +254,15 @@ impl Patches {
     /// A degradation that the recipe's check should have refused.
     pub fn batch(&self, step: u64) -> Result<Batch> {
         let plan = self.plan(step)?;
-        let pairs: Vec<[Raster<f32>; 2]> =
-            plan.par_iter().map(|(place, degradation)| self.pair(*place, degradation)).collect::<Result<_>>()?;
+        let make = |(index, (place, case)): (usize, &(Place<'_>, Case))| {
+            let seed = generator(self.seed, Purpose::Noise, step, index as u64).random();
+            self.pair(*place, case, seed)
+        };
+        let pairs: Vec<[Raster<f32>; 2]> = plan.par_iter().enumerate().map(make).collect::<Result<_>>()?;
         let length = pairs.len() * self.patch * self.patch * 3;
-        let mut batch = Batch { step, input: Vec::with_capacity(length), target: Vec::with_capacity(length) };
+        let each = plan.len() / self.blurs.unwrap_or(plan.len());
+        let features = plan.iter().step_by(each).map(|(_, case)| case.degradation.features(case.lambda)).collect();
+        let mut batch = Batch { step, input: Vec::with_capacity(length), target: Vec::with_capacity(length), features };
         for [input, target] in pairs {
             batch.input.extend_from_slice(&input.data);
             batch.target.extend_from_slice(&target.data);
@@ -328,7 +366,7 @@ mod tests {
                 for (y, x) in [(0, 12), (48, 60)] {
                     let (context, at) = surroundings(&whole, (y, x), patch, margin, turn);
                     let target = context.crop(at.0, at.1, patch, patch);
-                    let input = degraded(&context, &degradation, true);
+                    let input = degraded(&context, &degradation, Noise { sigma: 0.0, seed: 0 }, true);
                     let input = degrade::resize(&input, scale, context.height, context.width);
                     let input = input.crop(at.0, at.1, patch, patch);
                     // Where the patch lies in the turned photo.
@@ -386,10 +424,10 @@ mod tests {
             let plan = patches.plan(step).unwrap();
             assert_eq!(plan.len(), 12);
             for task in plan.chunks(4) {
-                assert!(task.iter().all(|(_, degradation)| degradation.kernel() == task[0].1.kernel()));
+                assert!(task.iter().all(|(_, case)| case.degradation.kernel() == task[0].1.degradation.kernel()));
                 let meets = |a: usize, b: usize| task[a].0.meets(&task[b].0, 16);
                 assert!(![(0, 2), (0, 3), (1, 2), (1, 3)].into_iter().any(|(a, b)| meets(a, b)));
-                kernels.push(task[0].1.kernel().cloned());
+                kernels.push(task[0].1.degradation.kernel().cloned());
             }
         }
         assert!((1..kernels.len()).all(|i| kernels[i] != kernels[i - 1]));

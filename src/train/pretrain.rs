@@ -4,7 +4,7 @@ use super::patches::Batch;
 use super::recipe::Recipe;
 use super::trainer::{Ending, Event, Options, train};
 use crate::engine::{Engine, Shape, Window};
-use crate::network::Network;
+use crate::network::{Fit, Network};
 use crate::{Error, Result};
 
 /// Trains as `recipe` (with its text) says. Everything is read and checked before the first step.
@@ -44,4 +44,34 @@ pub(super) fn gradient<E: Engine<Elem = f32>>(
     let y = engine.upload(shape, &batch.target)?;
     let whole = Window { y: 0, x: 0, height: side, width: side };
     network.loss_and_gradient(params, &x, &y, whole, shape.len(), grad)
+}
+
+/// The same for parameters that follow the blur: each blur of the batch has a network of its own.
+pub(super) fn fitted_gradient<E: Engine<Elem = f32>>(
+    network: &Network<'_, E>,
+    params: &E::Tensor,
+    recipe: &Recipe,
+    batch: &Batch,
+    grad: &mut E::Tensor,
+) -> Result<f64> {
+    let (engine, side) = (network.engine(), recipe.data.patch);
+    let fit = Fit::new(network.layers());
+    let parameters = engine.download(params)?;
+    let mut sum = vec![0.0; parameters.len()];
+    let mut loss = 0.0;
+    let each = recipe.data.batch / batch.features.len();
+    let shape = Shape::new(each, side, side, 3);
+    let whole = Window { y: 0, x: 0, height: side, width: side };
+    let flat = Shape::flat(network.parameter_count());
+    let patches = batch.input.chunks_exact(shape.len()).zip(batch.target.chunks_exact(shape.len()));
+    for (features, (input, target)) in batch.features.iter().zip(patches) {
+        let fitted = engine.upload(flat, &fit.fitted(&parameters, features))?;
+        let (x, y) = (engine.upload(shape, input)?, engine.upload(shape, target)?);
+        let mut own = engine.zeros(flat)?;
+        loss += network.loss_and_gradient(&fitted, &x, &y, whole, batch.target.len(), &mut own)?;
+        fit.pull_back(&parameters, features, &engine.download(&own)?, &mut sum);
+    }
+    let sum = engine.upload(Shape::flat(sum.len()), &sum)?;
+    engine.axpy(0..parameters.len(), 1.0, &sum, grad)?;
+    Ok(loss)
 }

@@ -13,6 +13,8 @@ pub enum Purpose {
     Patch = 2,
     /// The kernel and the scale of a task: number `step`, `index` of the step.
     Task = 3,
+    /// The noise of a patch: number `step`, `index` of the batch.
+    Noise = 4,
 }
 
 /// A bijection of 64 bits in which each input bit moves every output bit (Steele, Lea and Flood,

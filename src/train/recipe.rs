@@ -14,11 +14,16 @@
 //! passes = 2                      # through the network; default 1. The last one is trained,
 //! earlier = "first.safetensors"   # those before it stay as they are in this file, whose later passes
 //!                                 # are left aside
+//! fit = true                      # the parameters follow the blur; default false. Later passes then
+//!                                 # share the network's own with the first, and only how they follow
+//!                                 # is trained
 //!
 //! [data]
 //! photos = ["train/a", { folder = "train/b", weight = 2, shrink = 1.5 }]
 //! patch = 48                      # HR pixels on each side; required
 //! batch = 8                       # patches a step; required, but not with [meta]
+//! blurs = 4                       # of a step, each for as many patches; default: each patch has its own.
+//!                                 # With `fit` each is a network of its own
 //!
 //! [degradation]
 //! kernels = "none"                # or "gaussian": the paper's distribution
@@ -28,6 +33,12 @@
 //! small_share = 0.2               # of small kernels, default 0: variances uniform in `small`,
 //! small = [0.2, 1.0]              #
 //! small_isotropic = 0.5           # this share of them round
+//! disk_share = 0.1                # of lenses out of focus, default 0: radii uniform in `disk`,
+//! disk = [0.5, 2.5]               # in px
+//! motion_share = 0.1              # of moving cameras, default 0: lengths uniform in `motion`,
+//! motion = [1.0, 9.0]             # in px, any angle
+//! noise_share = 0.1               # of photos with noise, default 0: its standard deviation uniform
+//! noise = [1.0, 8.0]              # in `noise`, of 255; λ of the start follows it
 //! none_share = 0.2                # of patches without blur, default 0 (with bicubic downsampling)
 //! round = true                    # LR values to 8 bits
 //!
@@ -83,8 +94,8 @@
 use crate::adapt::Course;
 use crate::degrade::{self, Downsample, Start};
 use crate::kernel::Kernel;
-use crate::network::Architecture;
 use crate::network::weights::{MAX_PASSES, MAX_UPDATES};
+use crate::network::{Architecture, Passes};
 use crate::{Error, Result};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
@@ -150,6 +161,9 @@ pub struct Model {
     pub passes: usize,
     /// The weights of the passes before it.
     pub earlier: Option<PathBuf>,
+    /// Whether the parameters follow the blur ([`crate::network::Fit`]).
+    #[serde(default)]
+    pub fit: bool,
 }
 
 /// How pixels are dropped, as written in a recipe.
@@ -183,6 +197,8 @@ pub struct Data {
     /// Patches a step; 0 with [`Recipe::meta`], which says it by tasks.
     #[serde(default)]
     pub batch: usize,
+    /// Blurs of a step, each for as many patches; each patch has its own if absent.
+    pub blurs: Option<usize>,
 }
 
 /// A folder of photos: `"folder"` or `{ folder = "…", weight = 2, shrink = 1.5 }`.
@@ -215,6 +231,18 @@ pub struct Degradations {
     pub small: [f64; 2],
     /// The share of round ones among them.
     pub small_isotropic: f64,
+    /// The share of disks.
+    pub disk_share: f64,
+    /// Their range of radii in px.
+    pub disk: [f64; 2],
+    /// The share of motion in a straight line.
+    pub motion_share: f64,
+    /// Its range of lengths in px.
+    pub motion: [f64; 2],
+    /// The share with noise.
+    pub noise_share: f64,
+    /// The range of its standard deviation, of 255.
+    pub noise: [f64; 2],
     /// The share of patches without blur.
     pub none_share: f64,
     /// Whether LR values are rounded to 8 bits.
@@ -378,7 +406,7 @@ impl Model {
 
     /// How a photo goes through the network.
     pub fn course(&self) -> Course {
-        Course { start: self.start, passes: self.passes, ..Course::default() }
+        Course { start: self.start, passes: self.passes, fit: self.fit, ..Course::default() }
     }
 
     /// The network; [`Recipe::check`] has made sure that it is one.
@@ -391,6 +419,14 @@ impl Model {
             return Err(Error::input("its first and last number of channels must be 3 (red, green, blue)"));
         }
         Ok(architecture)
+    }
+
+    /// Where the parameters of each pass lie.
+    ///
+    /// # Errors
+    /// As [`Model::network`].
+    pub fn layout(&self) -> Result<Passes> {
+        Ok(Passes::new(&self.network()?.layers(), self.fit))
     }
 
     /// The smallest and the largest scale.
@@ -507,10 +543,21 @@ impl Default for Degradations {
             small_share: 0.0,
             small: [0.2, 1.0],
             small_isotropic: 1.0,
+            disk_share: 0.0,
+            disk: [0.5, 2.5],
+            motion_share: 0.0,
+            motion: [1.0, 9.0],
+            noise_share: 0.0,
+            noise: [1.0, 8.0],
             none_share: 0.0,
             round: true,
         }
     }
+}
+
+/// The number at `share` of the way.
+fn between([from, to]: [f64; 2], share: f64) -> f64 {
+    from + (to - from) * share
 }
 
 impl Degradations {
@@ -519,22 +566,32 @@ impl Degradations {
         self.lambda1.unwrap_or([1.0, 2.5 * scale])
     }
 
-    /// A kernel for scale `scale`; `uniform` gives numbers in [0, 1). The same number of them is
-    /// taken whatever comes out.
-    pub fn draw(&self, scale: f64, mut uniform: impl FnMut() -> f64) -> Option<Kernel> {
-        let [kind, first, second, angle, round] = std::array::from_fn(|_| uniform());
-        let between = |from: f64, to: f64, share: f64| from + (to - from) * share;
+    /// A kernel for scale `scale`, and the standard deviation of the noise, of [0, 1]; `uniform` gives
+    /// numbers in [0, 1). The same number of them is taken whatever comes out.
+    pub fn draw(&self, scale: f64, mut uniform: impl FnMut() -> f64) -> (Option<Kernel>, f64) {
+        let [kind, first, second, angle, round, noisy, sigma] = std::array::from_fn(|_| uniform());
+        let sigma = if noisy < self.noise_share { between(self.noise, sigma) / 255.0 } else { 0.0 };
+        (self.kernel(scale, [kind, first, second, angle, round]), sigma)
+    }
+
+    fn kernel(&self, scale: f64, [kind, first, second, angle, round]: [f64; 5]) -> Option<Kernel> {
         if self.kernels == Kernels::None || kind >= 1.0 - self.none_share {
             return None;
         }
+        let others = kind - self.small_share;
+        if (0.0..self.disk_share).contains(&others) {
+            return Some(Kernel::disk(between(self.disk, first), self.size));
+        }
+        if (self.disk_share..self.disk_share + self.motion_share).contains(&others) {
+            return Some(Kernel::motion(between(self.motion, first), std::f64::consts::PI * angle, self.size));
+        }
         let (lambda1, lambda2) = if kind < self.small_share {
-            let [from, to] = self.small;
-            let lambda1 = between(from, to, first);
-            (lambda1, if round < self.small_isotropic { lambda1 } else { between(from, lambda1, second) })
+            let lambda1 = between(self.small, first);
+            let round = round < self.small_isotropic;
+            (lambda1, if round { lambda1 } else { between([self.small[0], lambda1], second) })
         } else {
-            let [from, to] = self.lambda1_at(scale);
-            let lambda1 = between(from, to, first);
-            (lambda1, between(self.lambda2_from, lambda1, second))
+            let lambda1 = between(self.lambda1_at(scale), first);
+            (lambda1, between([self.lambda2_from, lambda1], second))
         };
         Some(Kernel::gaussian(lambda1, lambda2, std::f64::consts::PI * angle, self.size))
     }
@@ -726,6 +783,20 @@ impl Recipe {
         if !(8..=4096).contains(&data.patch) {
             return no("[data] patch", format!("= {}: use 8 to 4096 pixels (48 is usual)", data.patch));
         }
+        if let Some(blurs) = data.blurs {
+            if self.meta.is_some() {
+                return no(
+                    "[data] blurs",
+                    "is for training without [meta], whose tasks have a blur each: leave it out".to_owned(),
+                );
+            }
+            if blurs == 0 || data.batch % blurs != 0 {
+                return no("[data] blurs", format!("= {blurs}: use a divisor of batch = {}", data.batch));
+            }
+        }
+        if model.fit && self.meta.is_some() {
+            return no("[model] fit", "is for training without [meta]: leave it out".to_owned());
+        }
         let (patches, key) = match &self.meta {
             None if data.batch == 0 => {
                 return no("[data] batch", "is missing or 0: use at least 1 (8 is usual)".to_owned());
@@ -815,20 +886,38 @@ impl Degradations {
                 return no("lambda2_from", format!("= {given}: use a number above 0, up to lambda1's first ({from})"));
             }
         }
-        if !range(self.small) {
-            return no("small", format!("= {:?}: use two numbers above 0, the smaller first", self.small));
+        for (key, given) in [("small", self.small), ("disk", self.disk), ("motion", self.motion), ("noise", self.noise)]
+        {
+            if !range(given) {
+                return no(key, format!("= {given:?}: use two numbers above 0, the smaller first"));
+            }
+        }
+        let largest = (self.size - 2) as f64;
+        for (key, share, [_, extent]) in [
+            ("disk", self.disk_share, self.disk.map(|radius| 2.0 * radius)),
+            ("motion", self.motion_share, self.motion),
+        ] {
+            if share > 0.0 && extent > largest {
+                return no(key, format!("does not fit a kernel of size = {}: use less, or a larger size", self.size));
+            }
         }
         for (key, share) in [
             ("small_share", self.small_share),
             ("small_isotropic", self.small_isotropic),
+            ("disk_share", self.disk_share),
+            ("motion_share", self.motion_share),
+            ("noise_share", self.noise_share),
             ("none_share", self.none_share),
         ] {
             if !(0.0..=1.0).contains(&share) {
                 return no(key, format!("= {share}: use a share from 0 to 1"));
             }
         }
-        if self.small_share + self.none_share > 1.0 {
-            return no("small_share and none_share", "are more than 1 together: use less".to_owned());
+        if self.small_share + self.disk_share + self.motion_share + self.none_share > 1.0 {
+            return no(
+                "small_share, disk_share, motion_share and none_share",
+                "are more than 1 together: use less".to_owned(),
+            );
         }
         if self.none_share > 0.0 && model.downsample == Dropping::Direct {
             return no("none_share", "is for bicubic downsampling; direct needs a blur: leave it out".to_owned());
@@ -1168,6 +1257,32 @@ folder = \"o\"
     }
 
     #[test]
+    fn shares_are_what_they_say() {
+        let more = "disk_share = 0.2\nmotion_share = 0.3\nsmall_share = 0.1\nnoise_share = 0.25\nnoise = [2.0, 4.0]\n";
+        let recipe = Recipe::parse(&format!("{BASE}\n[degradation]\nkernels = \"gaussian\"\n{more}")).unwrap();
+        let mut random = super::super::random::generator(1, super::super::random::Purpose::Patch, 0, 0);
+        let (mut disks, mut lines, mut noisy) = (0, 0, 0);
+        for _ in 0..2000 {
+            let mut drawn = || super::super::random::uniform(&mut random);
+            let (kernel, sigma) = recipe.degradation.draw(2.0, &mut drawn);
+            let kernel = kernel.unwrap();
+            let middle = kernel.data[15 * 7 + 7];
+            // A disk is flat around its middle, or ends beside it; a line is narrow. A Gaussian is neither.
+            let m = kernel.moments();
+            let (long, short, _) = m.axes();
+            let flat = (kernel.data[15 * 7 + 8] - middle).abs() < 1e-3 * middle && (long - short).abs() < 1e-9;
+            disks += usize::from(flat && long > 0.3);
+            lines += usize::from(short < 0.26 && long > 0.5);
+            noisy += usize::from((2.0 / 255.0..4.0 / 255.0).contains(&sigma));
+            assert!(sigma == 0.0 || (2.0 / 255.0..4.0 / 255.0).contains(&sigma), "{sigma}");
+        }
+        // Radii below 1.5 px are not flat as far as the next pixel: half of the disks.
+        assert!((disks as f64 / 2000.0 - 0.1).abs() < 0.04, "{disks}");
+        assert!((lines as f64 / 2000.0 - 0.25).abs() < 0.06, "{lines}");
+        assert!((noisy as f64 / 2000.0 - 0.25).abs() < 0.04, "{noisy}");
+    }
+
+    #[test]
     fn kernels_follow_the_distribution() {
         let mut recipe = Recipe::parse(&format!("{BASE}\n[degradation]\nkernels = \"gaussian\"\n")).unwrap();
         let mut random = super::super::random::generator(1, super::super::random::Purpose::Patch, 0, 0);
@@ -1176,7 +1291,7 @@ folder = \"o\"
             let mut sums = [0.0; 3];
             for _ in 0..300 {
                 let mut drawn = || super::super::random::uniform(&mut random);
-                let kernel = recipe.degradation.draw(2.0, &mut drawn).unwrap();
+                let kernel = recipe.degradation.draw(2.0, &mut drawn).0.unwrap();
                 let m = kernel.moments();
                 let mean = (m.xx + m.yy) / 2.0;
                 assert!(if small { mean < 1.05 } else { (0.95..5.05).contains(&mean) }, "{mean}");

@@ -102,12 +102,11 @@ pub(super) fn train<E: Engine<Elem = f32>>(
     let architecture = recipe.model.network()?;
     let folder = &recipe.output.folder;
     let earlier = earlier(recipe, folder, options.resume, observe)?;
+    let before = earlier_passes(recipe, &architecture)?;
     let first = match earlier {
-        None => first_weights(recipe, &architecture)?,
+        None => first_weights(recipe, &architecture, &before)?,
         Some(_) => Vec::new(),
     };
-
-    let before = earlier_passes(recipe, &architecture)?;
     let photos = Photos::read(&options.data, &recipe.data.photos, recipe.data.patch)?;
     let judge_on = |everything: bool| {
         let wanted = recipe.validation.as_ref().filter(|validation| !everything || validation.final_on_all);
@@ -127,7 +126,7 @@ pub(super) fn train<E: Engine<Elem = f32>>(
             "was made with other photos: give the same ones (--data), or another [output] folder",
         ));
     }
-    let flat = Shape::flat(architecture.parameter_count());
+    let flat = Shape::flat(recipe.model.layout()?.each());
     let upload = |values: &[f32]| engine.upload(flat, values);
     let (state, tensors) = match earlier {
         Some(Checkpoint { state, params, first, second, ema, .. }) => {
@@ -240,7 +239,7 @@ fn earlier_passes(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f3
     let Some(path) = &model.earlier else { return Ok(Vec::new()) };
     let weights = Weights::load(path)?;
     let Weights { architecture: found, info, .. } = &weights;
-    if found != architecture || info.passes + 1 < model.passes || info.start != model.start {
+    if found != architecture || info.passes + 1 < model.passes || info.start != model.start || info.fit != model.fit {
         let what = format!(
             "holds a network {found} with {} passes from the {} start; [model] earlier needs {architecture} with at least {} \
              from the {} start",
@@ -251,13 +250,15 @@ fn earlier_passes(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f3
         );
         return Err(Error::file(path, what));
     }
+    let count = weights.layout().count(model.passes - 1);
     let mut parameters = weights.parameters;
-    parameters.truncate((model.passes - 1) * architecture.parameter_count());
+    parameters.truncate(count);
     Ok(parameters)
 }
 
 /// The weights that a training begins with: those of the recipe, or He's (2015) normal ones.
-fn first_weights(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f32>> {
+fn first_weights(recipe: &Recipe, architecture: &Architecture, before: &[f32]) -> Result<Vec<f32>> {
+    let layout = recipe.model.layout()?;
     if let Some(path) = &recipe.model.initial {
         let weights = Weights::load(path)?;
         if weights.architecture != *architecture {
@@ -266,10 +267,15 @@ fn first_weights(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f32
         }
         // Of several passes the trained one, or the last.
         let pass = recipe.model.passes.min(weights.info.passes) - 1;
-        let count = architecture.parameter_count();
-        return Ok(weights.parameters[pass * count..(pass + 1) * count].to_vec());
+        let mut params = weights.layout().one(&weights.parameters, pass);
+        // Parameters that are to follow the blur begin with not following it.
+        params.resize(layout.each(), 0.0);
+        if !before.is_empty() {
+            params[..layout.shared()].copy_from_slice(&before[..layout.shared()]);
+        }
+        return Ok(params);
     }
-    let mut params = vec![0.0; architecture.parameter_count()];
+    let mut params = vec![0.0; layout.each()];
     let layers = architecture.layers();
     for (l, layer) in layers.iter().enumerate() {
         let mut random = generator(recipe.seed, Purpose::Weights, 0, l as u64);
@@ -332,7 +338,7 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         let batch = clock.waiting(|| feeder.next())?;
 
         let tensors = &mut self.tensors;
-        let all = 0..self.architecture.parameter_count();
+        let all = 0..engine.shape(&tensors.params).len();
         engine.scale(all.clone(), 0.0, &mut tensors.grad)?;
         let rate = optimiser.rate_at(step, recipe.steps);
         // A short memory at first, or the random weights would stay in it for long.
@@ -347,6 +353,15 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
                 let own = meta.learn.unwrap_or(0.0) * rate / optimiser.rate;
                 rates.learn(meta, &made.rates, own, optimiser.betas, step, decay);
                 made.loss
+            }
+            _ if recipe.model.fit => {
+                let made =
+                    pretrain::fitted_gradient(&self.network, &tensors.params, recipe, &batch, &mut tensors.grad)?;
+                if recipe.model.passes > 1 {
+                    // Later passes share the network's own parameters with the first.
+                    engine.scale(0..self.network.parameter_count(), 0.0, &mut tensors.grad)?;
+                }
+                made
             }
             _ => pretrain::gradient(&self.network, &tensors.params, recipe, &batch, &mut tensors.grad)?,
         };
@@ -430,8 +445,8 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         }
         let (Some(best), Some(judge)) = (self.state.best, &self.last_judge) else { return Ok(()) };
         let weights = Weights::load(&folder.join(BEST))?;
-        let own = &weights.parameters[self.before.len()..];
-        let params = self.network.engine().upload(Shape::flat(own.len()), own)?;
+        let own = weights.layout().one(&weights.parameters, self.recipe.model.passes - 1);
+        let params = self.network.engine().upload(Shape::flat(own.len()), &own)?;
         let rates = Rates(weights.info.rates);
         let mut judgement = judge.judge(&self.network, &params, &rates, best.step)?;
         judgement.last = true;
@@ -468,9 +483,9 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
             None => "pretrain",
         };
         info.provenance = format!("mzsr {version} {command}, step {step} of {}, {judged}", recipe.steps);
-        let mut parameters = self.before.clone();
-        parameters.extend(self.network.engine().download(self.kept())?);
+        let parameters = model.layout()?.join(&self.before, &self.network.engine().download(self.kept())?);
         info.passes = model.passes;
+        info.fit = model.fit;
         Ok(Weights { architecture: self.architecture.clone(), parameters, info })
     }
 

@@ -8,7 +8,7 @@ use crate::degrade::Degradation;
 use crate::engine::Engine;
 use crate::image::paths::images_in;
 use crate::kernel::KernelSpec;
-use crate::network::Network;
+use crate::network::{Network, Passes};
 use crate::score::{Preset, cropped, score};
 use crate::{Error, Raster, Result};
 use std::path::Path;
@@ -99,8 +99,8 @@ impl Judge {
         step: u64,
     ) -> Result<Judgement> {
         let start = Instant::now();
-        let mut parameters = self.earlier.clone();
-        parameters.extend(network.engine().download(params)?);
+        let layout = Passes::new(network.layers(), self.course.fit);
+        let parameters = layout.join(&self.earlier, &network.engine().download(params)?);
         let mut cases = Vec::with_capacity(self.cases.len() * self.updates.len());
         let mut means = Vec::with_capacity(self.updates.len());
         for &updates in &self.updates {

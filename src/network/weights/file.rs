@@ -1,14 +1,18 @@
 //! Safetensors: ours, and those that PyTorch writes.
 
 use super::{Info, MAX_BYTES, MAX_PASSES, Weights, parse_scale, quoted};
-use crate::network::Architecture;
+use crate::engine::Layer;
+use crate::network::fit::{Fit, Part};
+use crate::network::{Architecture, Passes};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 use std::collections::HashMap;
 
 const FORMAT: &str = "mzsr-weights-1";
+/// That parameters follow the blur by [`Fit`] and [`crate::degrade::FEATURES`].
+const FIT: &str = "transfer";
 /// The most tensors that are looked at.
-const MAX_TENSORS: usize = 2 * crate::network::architecture::MAX_LAYERS * MAX_PASSES;
+const MAX_TENSORS: usize = 4 * crate::network::architecture::MAX_LAYERS * MAX_PASSES;
 
 type Found<T> = Result<T, String>;
 
@@ -82,26 +86,54 @@ fn ours(metadata: &HashMap<String, String>, tensors: Vec<(&str, TensorView)>, na
         let passes = text.parse().ok().filter(|passes| (1..=MAX_PASSES).contains(passes));
         info.passes = passes.ok_or_else(|| wrong("passes", text))?;
     }
+    info.fit = match get("fit") {
+        None => false,
+        Some(FIT) => true,
+        Some(text) => return Err(wrong("fit", text)),
+    };
     info.recipe = get("recipe").unwrap_or_default().to_owned();
     info.provenance = get("provenance").unwrap_or_default().to_owned();
     let mut by_name: HashMap<&str, TensorView> = tensors.into_iter().collect();
     let mut parameters = Vec::new();
-    let layers =
-        (0..info.passes).flat_map(|pass| architecture.channels.windows(2).enumerate().map(move |at| (pass, at)));
-    for (pass, (index, pair)) in layers {
-        let shapes = [vec![pair[1], pair[0], 3, 3], vec![pair[1]]];
-        for (part, shape) in ["weight", "bias"].into_iter().zip(shapes) {
-            let name = format!("{}conv{}.{part}", prefix(pass), index + 1);
-            let tensor = by_name
-                .remove(name.as_str())
-                .ok_or_else(|| format!("lacks tensor {name} of its network {architecture}; make it again"))?;
-            append(&name, &tensor, &shape, &mut parameters)?;
-        }
+    for Part { name, shape, .. } in parts(&architecture, &info) {
+        let tensor = by_name
+            .remove(name.as_str())
+            .ok_or_else(|| format!("lacks tensor {name} of its network {architecture}; make it again"))?;
+        append(&name, &tensor, &shape, &mut parameters)?;
     }
     if let Some(extra) = by_name.keys().min() {
         return Err(format!("holds tensor {}, which {architecture} does not have; make it again", quoted(extra)));
     }
     Ok(Weights { architecture, parameters, info })
+}
+
+/// The tensors of all passes, in the order of the parameters.
+fn parts(architecture: &Architecture, info: &Info) -> Vec<Part> {
+    let layers = architecture.layers();
+    let layout = Passes::new(&layers, info.fit);
+    let own = |(index, layer): (usize, &Layer)| {
+        let name = |word| format!("conv{}.{word}", index + 1);
+        let shape = vec![layer.output, layer.input, 3, 3];
+        [
+            Part { name: name("weight"), shape, range: layer.weight_range() },
+            Part { name: name("bias"), shape: vec![layer.output], range: layer.bias_range() },
+        ]
+    };
+    let mut one: Vec<Part> = layers.iter().enumerate().flat_map(own).collect();
+    if info.fit {
+        one.extend(Fit::new(&layers).parts());
+    }
+    let shared = layout.shared();
+    let of_pass = |pass: usize| {
+        let shift = layout.count(pass) - shared;
+        let parts = one.iter().filter(move |part| pass == 0 || part.range.start >= shared);
+        parts.map(move |part| Part {
+            name: format!("{}{}", prefix(pass), part.name),
+            shape: part.shape.clone(),
+            range: part.range.start + shift..part.range.end + shift,
+        })
+    };
+    (0..info.passes).flat_map(of_pass).collect()
 }
 
 /// What the names of tensors of pass `pass` (from 0) begin with.
@@ -227,6 +259,9 @@ pub(super) fn write(weights: &Weights) -> Found<Vec<u8>> {
     if info.passes > 1 {
         put("passes", info.passes.to_string());
     }
+    if info.fit {
+        put("fit", FIT.to_owned());
+    }
     if let Some(updates) = info.updates {
         put("updates", updates.to_string());
     }
@@ -235,20 +270,11 @@ pub(super) fn write(weights: &Weights) -> Found<Vec<u8>> {
     put("provenance", info.provenance.clone());
     let bytes: Vec<u8> = parameters.iter().flat_map(|value| value.to_le_bytes()).collect();
     let mut tensors = Vec::new();
-    let layers = architecture.layers();
-    let layers =
-        (0..info.passes).flat_map(|pass| layers.iter().enumerate().map(move |(index, layer)| (pass, index, layer)));
-    for (pass, index, layer) in layers {
-        let first = pass * architecture.parameter_count();
-        let parts = [
-            ("weight", vec![layer.output, layer.input, 3, 3], layer.weight_range()),
-            ("bias", vec![layer.output], layer.bias_range()),
-        ];
-        for (part, shape, range) in parts {
-            let data = bytes.get(4 * (first + range.start)..4 * (first + range.end)).ok_or("too few parameters")?;
-            let view = TensorView::new(Dtype::F32, shape, data).map_err(|error| error.to_string())?;
-            tensors.push((format!("{}conv{}.{part}", prefix(pass), index + 1), view));
-        }
+    let parts = parts(architecture, info);
+    for Part { name, shape, range } in parts {
+        let data = bytes.get(4 * range.start..4 * range.end).ok_or("too few parameters")?;
+        let view = TensorView::new(Dtype::F32, shape, data).map_err(|error| error.to_string())?;
+        tensors.push((name, view));
     }
     let bytes = crate::tensors::to_bytes(tensors, metadata)?;
     if bytes.len() > MAX_BYTES { Err(too_large()) } else { Ok(bytes) }

@@ -14,12 +14,15 @@
 //! | `kernels` | `true` if trained over blur kernels, `false` if without blur, `both` if both |
 //! | `start` | what the network's output is added to: `bicubic` (the `imresize` upscale), or `least-squares` |
 //! | `passes` | how often a photo goes through the network, each time with parameters of its own; absent if once |
+//! | `fit` | `transfer` if the parameters follow the blur ([`crate::network::Fit`]); absent if not |
 //! | `updates` | the number of gradient steps trained for; absent if none |
 //! | `rates` | learning rates, JSON: one row an update, of one value or one a layer |
 //! | `recipe` | the recipe of the training, as text |
 //! | `provenance` | where they come from |
 //!
-//! With several passes the tensors of the second are called `pass2.conv1.weight`, ….
+//! With several passes the tensors of the second are called `pass2.conv1.weight`, …; with `fit` there are
+//! `conv1.weight.fit`, `conv1.bias.fit`, `conv2.scale.fit`, `conv2.bias.fit`, … too, and later passes
+//! have no others.
 //!
 //! `scale`, `downsample` and `kernels` are absent together when nobody recorded them.
 //!
@@ -32,7 +35,7 @@ mod file;
 mod tensorflow;
 
 use crate::degrade::{Downsample, MAX_SCALE, Start};
-use crate::network::Architecture;
+use crate::network::{Architecture, Passes};
 use crate::{Error, Result, whole};
 use std::fmt;
 use std::io::{Read, Write};
@@ -52,7 +55,8 @@ pub const MAX_PASSES: usize = 3;
 pub struct Weights {
     /// The network.
     pub architecture: Architecture,
-    /// Its parameters, flat, in the order of [`Architecture::layers`]; one pass after the other.
+    /// Its parameters, flat, in the order of [`Architecture::layers`]; with several passes, or where they
+    /// follow the blur, as [`Passes`] says.
     pub parameters: Vec<f32>,
     /// What they were trained for.
     pub info: Info,
@@ -75,6 +79,8 @@ pub struct Info {
     pub start: Start,
     /// How often a photo goes through the network, each time with parameters of its own.
     pub passes: usize,
+    /// Whether the parameters follow the blur ([`crate::network::Fit`]).
+    pub fit: bool,
     /// The number of gradient steps trained for, if any.
     pub updates: Option<usize>,
     /// Learning rates: a row an update, each with one value or one a layer. The last row holds
@@ -142,6 +148,7 @@ impl Info {
             kernels,
             start: Start::Bicubic,
             passes: 1,
+            fit: false,
             updates: None,
             rates: published_rates(scale, downsample),
             recipe: String::new(),
@@ -285,6 +292,11 @@ impl Weights {
         path.exists() || tensorflow::files(path).is_some()
     }
 
+    /// Where the parameters of each pass lie.
+    pub fn layout(&self) -> Passes {
+        Passes::new(&self.architecture.layers(), self.info.fit)
+    }
+
     /// What is wrong, if anything is.
     fn check(&self) -> std::result::Result<(), String> {
         let Weights { architecture, parameters, info } = self;
@@ -293,7 +305,7 @@ impl Weights {
             return Err(format!("the network {architecture} does not take pictures of 3 channels"));
         }
         info.check(architecture.depth())?;
-        let count = architecture.parameter_count() * info.passes;
+        let count = self.layout().count(info.passes);
         if parameters.len() != count {
             let passes = info.passes;
             return Err(format!("{} parameters where {architecture} has {count} in {passes} passes", parameters.len()));

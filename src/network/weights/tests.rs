@@ -2,7 +2,8 @@ use super::*;
 
 pub(super) fn small(info: Info) -> Weights {
     let architecture = Architecture::new(vec![3, 2, 3]).unwrap();
-    let parameters = (0..architecture.parameter_count()).map(|i| (i as f32 - 50.0) / 64.0).collect();
+    let count = Passes::new(&architecture.layers(), info.fit).count(info.passes);
+    let parameters = (0..count).map(|i| (i as f32 - 50.0) / 64.0).collect();
     Weights { architecture, parameters, info }
 }
 
@@ -44,7 +45,10 @@ fn saved_and_loaded_weights_are_equal() {
     let mut by_layer = info();
     by_layer.rates = vec![vec![0.1], vec![1e-3, 2.5e-17]];
     let unrecorded = Info::unrecorded("x", "somewhere");
-    for info in [info(), by_layer, unrecorded, Info { updates: None, rates: vec![], ..info() }] {
+    let passes = Info { passes: 2, ..info() };
+    let fitted = Info { fit: true, ..info() };
+    let both = Info { passes: 3, ..fitted.clone() };
+    for info in [info(), by_layer, unrecorded, Info { updates: None, rates: vec![], ..info() }, passes, fitted, both] {
         let weights = small(info);
         weights.save(&path).unwrap();
         assert_eq!(Weights::load(&path).unwrap(), weights);
@@ -75,6 +79,7 @@ fn what_would_not_load_is_not_saved() {
     assert!(with(&|w| w.info.scale = [f64::NAN, 2.0]).contains("scale"));
     assert!(with(&|w| w.info.rates = vec![vec![0.1, 0.1, 0.1]]).contains("rates of update 1 are 3"));
     assert!(with(&|w| w.info.rates = vec![vec![-0.1]]).contains("rate -0.1"));
+    assert!(with(&|w| w.info.fit = true).contains("parameters where 3-2-3 has"));
     assert!(with(&|w| w.info.passes = 9).contains("passes are 9"));
     assert!(!path.exists());
     assert!(good.save(&folder.path().join("no/such/folder")).is_err());
