@@ -1,4 +1,4 @@
-//! What goes into a network: the start, and the data step between two passes.
+//! What goes into a network, and the data step that follows it.
 
 use super::plan::HALO;
 use super::son::{tiles, with_halo};
@@ -7,9 +7,10 @@ use crate::engine::{Engine, Layer, Shape};
 use crate::network::{Network, Passes};
 use crate::{Raster, Real, Result};
 
-/// How a photo goes through a network: once from its start, or several times with a data step in
-/// between, each time with parameters of its own. The same for the photo, for its son, and in
-/// training.
+/// How a photo goes through a network: once from its start, or several times with parameters of its
+/// own each time. But for a single pass from the bicubic start, as in the paper, a data step follows
+/// each pass: what the photo says outweighs what the network made of it. The same for the photo, for
+/// its son, and in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Course {
     /// What the first pass begins with.
@@ -18,7 +19,7 @@ pub struct Course {
     pub passes: usize,
     /// Whether the parameters follow the blur ([`crate::network::Fit`]).
     pub fit: bool,
-    /// λ of the least-squares start. Between passes μ = 10 λ.
+    /// λ of the least-squares start. After a pass μ = 3 λ.
     pub lambda: f64,
 }
 
@@ -62,21 +63,27 @@ impl Course {
         }
     }
 
-    /// The input of the next pass from what a pass made:
-    /// argmin ‖D x − low‖² + μ ‖x − made‖², four steps.
-    pub fn between<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, made: Raster<T>) -> Raster<T> {
-        LeastSquares { lambda: 10.0 * self.lambda, steps: 4 }.solve(degradation, low, made)
+    /// The data step after a pass that made `made`: argmin ‖D x − low‖² + μ ‖x − made‖², eight steps.
+    /// `made` itself where the course has no solves.
+    ///
+    /// μ was chosen on held-out photos (docs/training.md).
+    pub fn data_step<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, made: Raster<T>) -> Raster<T> {
+        if !self.solves() {
+            return made;
+        }
+        LeastSquares { lambda: 3.0 * self.lambda, steps: 8 }.solve(degradation, low, made)
     }
 
     /// Whether there is a solve in it.
     pub fn solves(&self) -> bool {
-        self.start != Start::Bicubic || self.passes > 1
+        self.start == Start::LeastSquares || self.passes > 1
     }
 
     /// HR pixels around a tile that its result depends on: what the network sees in each pass, and
     /// as far as a solve carries more than a fraction of an 8-bit level.
     pub fn halo(&self, degradation: &Degradation) -> usize {
-        if self.solves() { self.passes * (HALO + solve_halo(degradation)) } else { HALO }
+        let solve = if self.solves() { solve_halo(degradation) } else { 0 };
+        solve + self.passes * (HALO + solve)
     }
 }
 

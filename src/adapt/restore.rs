@@ -146,7 +146,7 @@ impl<E: Engine> Restorer<'_, E> {
                 drop(descent);
                 for son in &mut sons {
                     let made = forward(self.network, params, &son.input, self.plan.output_side)?;
-                    son.input = self.course.between(degradation, &son.small, made);
+                    son.input = self.course.data_step(degradation, &son.small, made);
                 }
             }
         }
@@ -310,11 +310,9 @@ impl<E: Engine> Restorer<'_, E> {
             let Part { low, high } = Part::around(core, halo, scale, (photo.height, photo.width), (height, width));
             let low = photo.crop(low.y, low.x, low.height, low.width);
             let mut estimate = self.course.begin::<f64, _>(degradation, &low, high.height, high.width);
-            for (pass, params) in params.iter().enumerate() {
-                if pass > 0 {
-                    estimate = self.course.between(degradation, &low, estimate);
-                }
-                estimate = forward(self.network, params, &estimate, usize::MAX)?;
+            for params in params {
+                let made = forward(self.network, params, &estimate, usize::MAX)?;
+                estimate = self.course.data_step(degradation, &low, made);
             }
             Ok((high, estimate))
         };

@@ -58,7 +58,7 @@ enum Action {
 
 #[derive(clap::Args, Clone, Debug)]
 struct KernelArgs {
-    /// gaussian:V, gaussian:L1,L2,ANGLE (variances in px², radians), gaussian:sigma=S (each with
+    /// gaussian:V, gaussian:L1,L2,ANGLE (variances in px², radians), gaussian:sigma=S, disk:RADIUS, motion:LENGTH,ANGLE (px, radians; each with
     /// ,size=N), or a file (.mat .npy .png .tif .txt)
     spec: String,
     /// How a kernel file is meant

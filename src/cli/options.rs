@@ -37,7 +37,7 @@ pub enum ConventionFlag {
 #[derive(clap::Args, Clone, Debug)]
 pub struct DegradationArgs {
     /// The blur: none, gaussian:V, gaussian:L1,L2,ANGLE (variances in px², radians),
-    /// gaussian:sigma=S (each with ,size=N), or a file (.mat .npy .png .tif .txt)
+    /// gaussian:sigma=S, disk:RADIUS (px), motion:LENGTH,ANGLE (px, radians), each with ,size=N, or a file (.mat .npy .png .tif .txt)
     #[arg(long, value_name = "SPEC", default_value = "none")]
     pub kernel: String,
     /// How pixels were dropped after the blur [default: direct with a kernel, bicubic without]

@@ -37,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<FromFile> {
     let file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::file(
             path,
-            "there is no such file; a kernel is none, gaussian:V, gaussian:L1,L2,ANGLE, gaussian:sigma=S, or a file",
+            "there is no such file; a kernel is none, gaussian:V, gaussian:L1,L2,ANGLE, gaussian:sigma=S, disk:RADIUS, motion:LENGTH,ANGLE, or a file",
         ),
         _ => Error::io(path, error),
     })?;

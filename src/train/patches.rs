@@ -175,7 +175,7 @@ impl Patches {
             for params in before.parameters(parameters, network.layers(), degradation) {
                 let params = engine.upload(Shape::flat(params.len()), &params)?;
                 let made = forward(&network, &params, &estimate, usize::MAX)?;
-                estimate = course.between(degradation, low, made);
+                estimate = course.data_step(degradation, low, made);
             }
         }
         Ok(estimate)
