@@ -145,6 +145,10 @@ fn show(weights: &Weights) -> String {
         ("trained for", info.purpose()),
         ("start", info.start.to_string()),
         ("passes", info.passes.to_string()),
+        (
+            "fit",
+            if info.fit { "the parameters follow the blur" } else { "the same parameters for every blur" }.to_owned(),
+        ),
         ("updates", updates),
         ("rates", if rates.is_empty() { "none".to_owned() } else { rates.join(", ") }),
         ("recipe", if info.recipe.is_empty() { "not recorded".to_owned() } else { info.recipe.clone() }),

@@ -220,10 +220,11 @@ fn trained(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) ->
         // That they were trained for something else is the point of training them on.
         Some(choice) => {
             let info = &choice.weights.info;
-            if info.start != Start::Bicubic || info.passes > 1 {
+            if info.start != Start::Bicubic || info.passes > 1 || info.fit {
+                let follow = if info.fit { " with parameters that follow the blur" } else { "" };
                 return Err(Error::input(format!(
-                    "weights {} go {} times through the network from the {} start; fine-tuning is for one pass from the \
-                     bicubic start: give others, such as bicubic-x2",
+                    "weights {} go {} times through the network from the {} start{follow}; fine-tuning is for one pass \
+                     from the bicubic start: give others, such as bicubic-x2",
                     info.name, info.passes, info.start
                 )));
             }
