@@ -27,6 +27,9 @@ pub enum Error {
     /// A computation gave a result that must not be used.
     #[error("{0}")]
     Numeric(String),
+    /// There is no room for something; less at a time may fit.
+    #[error("{0}")]
+    Memory(String),
     /// A device failed or is not there.
     #[error("{0}")]
     Device(String),

@@ -4,6 +4,8 @@
 //! made of. [`plain`] is the readable truth, in `f32` and `f64`; [`cpu`] is the fast one.
 
 pub mod cpu;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod plain;
 
 use crate::{Real, Result};
@@ -137,6 +139,11 @@ pub trait Engine: Send + Sync {
 
     /// What it is, for people: `cpu, avx2, 2 threads`.
     fn name(&self) -> String;
+
+    /// The most values that one tensor may hold.
+    fn largest(&self) -> usize {
+        usize::MAX
+    }
 
     /// Copies values (channels last) into the engine's memory.
     ///

@@ -1,0 +1,292 @@
+//! The network's arithmetic on a graphics processor, by compute shaders (Vulkan, Metal, DX12).
+//!
+//! Work is recorded and handed over in batches; tensors stay in the device's memory until they are
+//! downloaded, and only losses and sums come back by themselves. `shaders` holds the arithmetic,
+//! `device` the memory and the queue. Sums are made in a fixed order, so the same device gives the
+//! same bits each time.
+
+mod device;
+mod shaders;
+#[cfg(test)]
+mod tests;
+
+pub use device::{Adapter, Kind, adapters};
+
+use self::device::{Block, Device, Number, Work};
+use self::shaders::{Cut, NARROW, STRIDING, THREADS, WIDE};
+use super::{AdamStep, Engine, Gate, Layer, Shape, Window};
+use crate::Result;
+use Number::{F, U};
+use std::ops::Range;
+
+/// Partial sums of a gradient over so many rows of pixels at least.
+const ROWS: usize = 8;
+/// And so many of them at most.
+const MAX_SPLITS: usize = 64;
+
+/// The network's arithmetic on a graphics processor, in `f32`.
+pub struct GpuEngine {
+    device: Device,
+    name: String,
+    /// Something to bind where a shader's tensor is not used.
+    nothing: Block,
+}
+
+/// A tensor in the device's memory.
+pub struct GpuTensor {
+    shape: Shape,
+    block: Block,
+}
+
+/// Workgroups for shaders whose threads stride over `count` values.
+fn striding(count: usize) -> [usize; 3] {
+    [count.div_ceil(THREADS as usize).clamp(1, STRIDING as usize), 1, 1]
+}
+
+impl GpuEngine {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// A device that does not open, or does not take the shaders.
+    pub fn new(adapter: &Adapter) -> Result<Self> {
+        let device = Device::open(adapter)?;
+        let nothing = device.take(1)?;
+        Ok(GpuEngine { device, name: format!("gpu, {}, {}", adapter.name, adapter.backend), nothing })
+    }
+
+    fn tensor(&self, shape: Shape) -> Result<GpuTensor> {
+        Ok(GpuTensor { shape, block: self.device.take(shape.len())? })
+    }
+
+    /// gate(Σ W ∗ x + b) + residual, or with `transposed` gate(Σ Wᵀ ∗ δ).
+    fn convolve(
+        &self,
+        layer: Layer,
+        transposed: bool,
+        terms: &[(&GpuTensor, &GpuTensor)],
+        bias: Option<&GpuTensor>,
+        gate: Gate<'_, GpuTensor>,
+        residual: Option<&GpuTensor>,
+    ) -> Result<GpuTensor> {
+        let (input, output) = if transposed { (layer.output, layer.input) } else { (layer.input, layer.output) };
+        let shape = terms.first().expect("a sum of at least one term").0.shape;
+        assert!(terms.iter().all(|(x, _)| x.shape == shape.with_channels(input)));
+        let out = self.tensor(shape.with_channels(output))?;
+        let (code, mask) = match gate {
+            Gate::Linear => (0, None),
+            Gate::Relu => (1, None),
+            Gate::Where(mask) => (2, Some(mask)),
+        };
+        assert!(mask.iter().chain(&residual).all(|tensor| tensor.shape == out.shape));
+        if out.shape.is_empty() {
+            return Ok(out);
+        }
+        let (work, cut): (Work, Cut) = if output <= 4 { (Work::Narrow, NARROW) } else { (Work::Wide, WIDE) };
+        let blocks = output.div_ceil(4 * cut.quads);
+        let groups = [shape.w.div_ceil(cut.width), shape.h.div_ceil(cut.height), shape.n * blocks];
+        let packed_len = 9 * input * output.next_multiple_of(4);
+        for (index, (x, params)) in terms.iter().enumerate() {
+            let packed = self.device.take(packed_len)?;
+            let numbers = [U(layer.weight), U(layer.input), U(layer.output), U(usize::from(transposed))];
+            self.device.run(Work::Pack, &numbers, &[&params.block, &packed], striding(packed_len))?;
+            let numbers = [
+                U(shape.h),
+                U(shape.w),
+                U(input),
+                U(output),
+                U(blocks),
+                U(layer.bias),
+                U(usize::from(bias.is_some())),
+                U(usize::from(index == 0)),
+                U(usize::from(index + 1 == terms.len())),
+                U(code),
+                U(usize::from(residual.is_some())),
+            ];
+            let tensors = [
+                &x.block,
+                &packed,
+                bias.map_or(&self.nothing, |tensor| &tensor.block),
+                mask.map_or(&self.nothing, |tensor| &tensor.block),
+                residual.map_or(&self.nothing, |tensor| &tensor.block),
+                &out.block,
+            ];
+            self.device.run(work, &numbers, &tensors, groups)?;
+        }
+        Ok(out)
+    }
+
+    /// The sum of the partial sums that `work` leaves.
+    fn summed(&self, sums: &Block, groups: [usize; 3]) -> Result<f64> {
+        Ok(self.device.read(sums, groups[0])?.into_iter().map(f64::from).sum())
+    }
+}
+
+impl Engine for GpuEngine {
+    type Elem = f32;
+    type Tensor = GpuTensor;
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn largest(&self) -> usize {
+        usize::try_from(self.device.largest / 4).unwrap_or(usize::MAX)
+    }
+
+    fn upload(&self, shape: Shape, data: &[f32]) -> Result<GpuTensor> {
+        assert_eq!(data.len(), shape.len(), "values of {shape:?}");
+        let tensor = self.tensor(shape)?;
+        self.device.write(&tensor.block, data)?;
+        Ok(tensor)
+    }
+
+    fn zeros(&self, shape: Shape) -> Result<GpuTensor> {
+        let tensor = self.tensor(shape)?;
+        self.device.clear(&tensor.block)?;
+        Ok(tensor)
+    }
+
+    fn duplicate(&self, tensor: &GpuTensor) -> Result<GpuTensor> {
+        let copy = self.tensor(tensor.shape)?;
+        self.device.copy(&tensor.block, &copy.block, tensor.shape.len())?;
+        Ok(copy)
+    }
+
+    fn download(&self, tensor: &GpuTensor) -> Result<Vec<f32>> {
+        self.device.read(&tensor.block, tensor.shape.len())
+    }
+
+    fn shape(&self, tensor: &GpuTensor) -> Shape {
+        tensor.shape
+    }
+
+    fn conv(
+        &self,
+        layer: Layer,
+        terms: &[(&GpuTensor, &GpuTensor)],
+        bias: Option<&GpuTensor>,
+        gate: Gate<'_, GpuTensor>,
+        residual: Option<&GpuTensor>,
+    ) -> Result<GpuTensor> {
+        self.convolve(layer, false, terms, bias, gate, residual)
+    }
+
+    fn conv_input_grad(
+        &self,
+        layer: Layer,
+        terms: &[(&GpuTensor, &GpuTensor)],
+        gate: Gate<'_, GpuTensor>,
+    ) -> Result<GpuTensor> {
+        self.convolve(layer, true, terms, None, gate, None)
+    }
+
+    fn conv_weight_grad(
+        &self,
+        layer: Layer,
+        terms: &[(&GpuTensor, &GpuTensor)],
+        bias_of: &GpuTensor,
+        grad: &mut GpuTensor,
+    ) -> Result<()> {
+        let (input, output) = (layer.input, layer.output);
+        let lines = |shape: Shape| shape.n * shape.h;
+        let cut = |count: usize, least: usize| count.div_ceil(count.div_ceil(least).clamp(1, MAX_SPLITS));
+        let splits: Vec<usize> = terms.iter().map(|(a, _)| lines(a.shape).div_ceil(cut(lines(a.shape), ROWS))).collect();
+        let total: usize = splits.iter().sum();
+        let sums = self.device.take(total * 9 * input * output)?;
+        let mut before = 0;
+        for ((a, delta), &splits) in terms.iter().zip(&splits) {
+            assert!(a.shape.c == input && delta.shape == a.shape.with_channels(output));
+            let numbers = [
+                U(lines(a.shape)),
+                U(a.shape.h),
+                U(a.shape.w),
+                U(input),
+                U(output),
+                U(cut(lines(a.shape), ROWS)),
+                U(before),
+                U(output.div_ceil(64)),
+            ];
+            let groups = [splits, 9, input.div_ceil(64) * output.div_ceil(64)];
+            self.device.run(Work::WeightSums, &numbers, &[&a.block, &delta.block, &sums], groups)?;
+            before += splits;
+        }
+        let numbers = [U(total), U(input), U(output), U(layer.weight)];
+        self.device.run(Work::WeightGradient, &numbers, &[&sums, &grad.block], striding(9 * input * output))?;
+
+        let pixels = bias_of.shape.n * bias_of.shape.h * bias_of.shape.w;
+        let each = cut(pixels, 64);
+        let splits = pixels.div_ceil(each);
+        let sums = self.device.take(splits * output)?;
+        self.device.run(
+            Work::BiasSums,
+            &[U(pixels), U(each), U(output)],
+            &[&bias_of.block, &sums],
+            [splits, 1, 1],
+        )?;
+        let numbers = [U(splits), U(output), U(layer.bias)];
+        self.device.run(Work::BiasGradient, &numbers, &[&sums, &grad.block], striding(output))
+    }
+
+    fn l1(&self, output: &GpuTensor, target: &GpuTensor, core: Window, count: usize) -> Result<(f64, GpuTensor)> {
+        let shape = output.shape;
+        assert_eq!(target.shape, shape);
+        let delta = self.tensor(shape)?;
+        let groups = striding(shape.len());
+        let sums = self.device.take(groups[0])?;
+        let numbers = [
+            U(shape.len()),
+            U(shape.h),
+            U(shape.w),
+            U(shape.c),
+            U(core.y),
+            U(core.x),
+            U(core.height),
+            U(core.width),
+            F(1.0 / count as f64),
+        ];
+        self.device.run(Work::L1, &numbers, &[&output.block, &target.block, &delta.block, &sums], groups)?;
+        Ok((self.summed(&sums, groups)? / count as f64, delta))
+    }
+
+    fn axpy(&self, places: Range<usize>, alpha: f64, x: &GpuTensor, y: &mut GpuTensor) -> Result<()> {
+        assert!(places.end <= x.shape.len().min(y.shape.len()));
+        let numbers = [U(places.start), U(places.end), F(alpha)];
+        self.device.run(Work::Axpy, &numbers, &[&x.block, &y.block], striding(places.len()))
+    }
+
+    fn scale(&self, places: Range<usize>, alpha: f64, y: &mut GpuTensor) -> Result<()> {
+        assert!(places.end <= y.shape.len());
+        let numbers = [U(places.start), U(places.end), F(alpha)];
+        self.device.run(Work::Scale, &numbers, &[&y.block], striding(places.len()))
+    }
+
+    fn dot(&self, places: Range<usize>, x: &GpuTensor, y: &GpuTensor) -> Result<f64> {
+        assert!(places.end <= x.shape.len().min(y.shape.len()));
+        let groups = striding(places.len());
+        let sums = self.device.take(groups[0])?;
+        let numbers = [U(places.start), U(places.end)];
+        self.device.run(Work::Dot, &numbers, &[&x.block, &y.block, &sums], groups)?;
+        self.summed(&sums, groups)
+    }
+
+    fn adam(
+        &self,
+        step: AdamStep,
+        grad: &GpuTensor,
+        first: &mut GpuTensor,
+        second: &mut GpuTensor,
+        params: &mut GpuTensor,
+    ) -> Result<()> {
+        let numbers = [
+            U(grad.shape.len()),
+            F(step.rate),
+            F(step.beta1),
+            F(step.beta2),
+            F(1.0 - step.beta1),
+            F(1.0 - step.beta2),
+            F(step.epsilon),
+        ];
+        let tensors = [&grad.block, &first.block, &second.block, &params.block];
+        self.device.run(Work::Adam, &numbers, &tensors, striding(grad.shape.len()))
+    }
+}

@@ -1,0 +1,464 @@
+//! The compute shaders, in WGSL. Each binds its numbers at 0 (`u`) and tensors from 1 on.
+//!
+//! Values lie as everywhere: pictures n × h × w × channels, parameters flat, weights OIHW.
+
+use std::fmt::Write;
+
+/// Threads of a workgroup.
+pub const THREADS: u32 = 256;
+/// The most workgroups of a shader whose threads stride over all values; each leaves one partial sum.
+pub const STRIDING: u32 = 1024;
+/// Pixels that a thread of a convolution computes, side by side.
+const RUN: usize = 8;
+
+/// How a convolution is cut: tiles of `width` × `height` pixels, `quads` × 4 output channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Columns of a tile.
+    pub width: usize,
+    /// Rows of a tile.
+    pub height: usize,
+    /// Groups of four output channels that a workgroup computes.
+    pub quads: usize,
+    /// Input channels that are held in the workgroup's memory at a time.
+    chunk: usize,
+}
+
+/// For many output channels.
+pub const WIDE: Cut = Cut { width: 16, height: 8, quads: 16, chunk: 4 };
+/// For up to four.
+pub const NARROW: Cut = Cut { width: 64, height: 32, quads: 1, chunk: 1 };
+
+/// Weights as [tap][from][to / 4] vectors of four, zero beyond `to`; `transposed` is the layer's
+/// adjoint: channels exchanged, taps turned by 180°.
+pub const PACK: &str = "
+struct U { weight: u32, input: u32, output: u32, transposed: u32 }
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> params: array<f32>;
+@group(0) @binding(2) var<storage, read_write> packed: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let from_count = select(u.input, u.output, u.transposed == 1u);
+    let to_count = select(u.output, u.input, u.transposed == 1u);
+    let padded = (to_count + 3u) / 4u * 4u;
+    for (var at = id.x; at < 9u * from_count * padded; at += groups.x * 256u) {
+        let tap = at / (from_count * padded);
+        let f = at / padded % from_count;
+        let t = at % padded;
+        var value = 0.0;
+        if (t < to_count) {
+            if (u.transposed == 1u) {
+                value = params[u.weight + (f * u.input + t) * 9u + 8u - tap];
+            } else {
+                value = params[u.weight + (t * u.input + f) * 9u + tap];
+            }
+        }
+        packed[at] = value;
+    }
+}
+";
+
+/// One term of gate(Σ W ∗ x + b) + residual as an implicit matrix product: a workgroup computes a tile
+/// of pixels × 4 `quads` channels, from a few input channels at a time that it copies into its own
+/// memory with the weights; each thread holds [`RUN`] pixels × 4 channels in registers.
+pub fn convolution(cut: Cut) -> String {
+    let Cut { width, height, quads, chunk } = cut;
+    assert_eq!(width * height * quads, THREADS as usize * RUN, "each thread has one run of pixels");
+    let (columns, rows) = (width + 2, height + 2);
+    let mut sums = String::new();
+    for j in 0..RUN {
+        let _ = writeln!(sums, "    var s{j} = vec4<f32>(0.0);");
+    }
+    let mut taps = String::new();
+    for ky in 0..3 {
+        let _ = writeln!(taps, "                base = i * {}u + (row + {ky}u) * {columns}u + left;", columns * rows);
+        for j in 0..RUN + 2 {
+            let _ = writeln!(taps, "                let v{ky}_{j} = xs[base + {j}u];");
+        }
+        for kx in 0..3 {
+            let tap = 3 * ky + kx;
+            let _ = writeln!(taps, "                let w{tap} = ws[({tap}u * {chunk}u + i) * {quads}u + quad];");
+            for j in 0..RUN {
+                let _ = writeln!(taps, "                s{j} = fma(vec4<f32>(v{ky}_{}), w{tap}, s{j});", j + kx);
+            }
+        }
+    }
+    let mut ends = String::new();
+    for j in 0..RUN {
+        let _ = writeln!(ends, "    finish(image, y, x + {j}u, o, s{j});");
+    }
+    format!(
+        "
+struct U {{
+    height: u32, width: u32, input: u32, output: u32,
+    blocks: u32, bias: u32, has_bias: u32, first: u32,
+    last: u32, gate: u32, residual: u32, unused: u32,
+}}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> x_in: array<f32>;
+@group(0) @binding(2) var<storage, read> packed: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> mask: array<f32>;
+@group(0) @binding(5) var<storage, read> residual: array<f32>;
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;
+
+var<workgroup> xs: array<f32, {xs}>;
+var<workgroup> ws: array<vec4<f32>, {ws}>;
+
+fn finish(image: u32, y: u32, x: u32, o: u32, sum: vec4<f32>) {{
+    if (y >= u.height || x >= u.width) {{ return; }}
+    for (var k = 0u; k < 4u; k++) {{
+        if (o + k >= u.output) {{ return; }}
+        let at = ((image * u.height + y) * u.width + x) * u.output + o + k;
+        var value = sum[k];
+        if (u.first == 0u) {{ value += out[at]; }}
+        if (u.last == 1u) {{
+            if (u.has_bias == 1u) {{ value += bias[u.bias + o + k]; }}
+            // Written so that what is not a number stays one.
+            if (u.gate == 1u && value <= 0.0) {{ value = 0.0; }}
+            if (u.gate == 2u && mask[at] <= 0.0) {{ value = 0.0; }}
+            if (u.residual == 1u) {{ value += residual[at]; }}
+        }}
+        out[at] = value;
+    }}
+}}
+
+@compute @workgroup_size({THREADS})
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {{
+    let image = group.z / u.blocks;
+    let block = group.z % u.blocks;
+    let quads = (u.output + 3u) / 4u;
+    let quad = thread % {quads}u;
+    let run = thread / {quads}u;
+    let row = run / {runs}u;
+    let left = run % {runs}u * {RUN}u;
+{sums}
+    for (var channel = 0u; channel < u.input; channel += {chunk}u) {{
+        for (var at = thread; at < {xs}u; at += {THREADS}u) {{
+            let i = at % {chunk}u;
+            let pixel = at / {chunk}u;
+            // One pixel more on each side: an unsigned number below zero is a very large one.
+            let y = group.y * {height}u + pixel / {columns}u - 1u;
+            let x = group.x * {width}u + pixel % {columns}u - 1u;
+            var value = 0.0;
+            if (y < u.height && x < u.width && channel + i < u.input) {{
+                value = x_in[((image * u.height + y) * u.width + x) * u.input + channel + i];
+            }}
+            xs[i * {plane}u + pixel] = value;
+        }}
+        for (var at = thread; at < {ws}u; at += {THREADS}u) {{
+            let q = block * {quads}u + at % {quads}u;
+            let i = at / {quads}u % {chunk}u;
+            let tap = at / {per_tap}u;
+            var value = vec4<f32>(0.0);
+            if (q < quads && channel + i < u.input) {{
+                value = packed[(tap * u.input + channel + i) * quads + q];
+            }}
+            ws[at] = value;
+        }}
+        workgroupBarrier();
+        for (var i = 0u; i < {chunk}u; i++) {{
+            var base = 0u;
+{taps}
+        }}
+        workgroupBarrier();
+    }}
+    let y = group.y * {height}u + row;
+    let x = group.x * {width}u + left;
+    let o = (block * {quads}u + quad) * 4u;
+{ends}
+}}
+",
+        xs = chunk * columns * rows,
+        ws = 9 * chunk * quads,
+        plane = columns * rows,
+        per_tap = chunk * quads,
+        runs = width / RUN,
+    )
+}
+
+/// Rows of pictures that a partial sum of a weight gradient covers are given by the caller; a workgroup
+/// sums one tap of 64 × 64 channels over them, 16 pixels at a time: sums[split][tap][input][output].
+pub const WEIGHT_SUMS: &str = "
+struct U {
+    lines: u32, height: u32, width: u32, input: u32,
+    output: u32, each: u32, before: u32, blocks: u32,
+}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> delta: array<f32>;
+@group(0) @binding(3) var<storage, read_write> sums: array<f32>;
+
+var<workgroup> inputs: array<vec4<f32>, 256>;
+var<workgroup> outputs: array<vec4<f32>, 256>;
+
+fn input_at(line: u32, ky: u32, x: u32, c: u32) -> f32 {
+    if (x >= u.width || c >= u.input) { return 0.0; }
+    return a[((line + ky - 1u) * u.width + x) * u.input + c];
+}
+
+fn output_at(line: u32, x: u32, c: u32) -> f32 {
+    if (x >= u.width || c >= u.output) { return 0.0; }
+    return delta[(line * u.width + x) * u.output + c];
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let split = group.x;
+    let tap = group.y;
+    let ky = tap / 3u;
+    let kx = tap % 3u;
+    let input = group.z / u.blocks * 64u;
+    let output = group.z % u.blocks * 64u;
+    let i = thread % 16u;
+    let o = thread / 16u;
+    var s0 = vec4<f32>(0.0);
+    var s1 = vec4<f32>(0.0);
+    var s2 = vec4<f32>(0.0);
+    var s3 = vec4<f32>(0.0);
+    let end = min((split + 1u) * u.each, u.lines);
+    for (var line = split * u.each; line < end; line++) {
+        let y = line % u.height + ky - 1u;
+        // The row above the first, or below the last, is zero.
+        if (y < u.height) {
+            for (var x = 0u; x < u.width; x += 16u) {
+                let pixel = x + thread / 16u;
+                let c = thread % 16u * 4u;
+                let ci = input + c;
+                let co = output + c;
+                let px = pixel + kx - 1u;
+                // Beyond the row's end δ is zero, so that what a holds there does not matter.
+                inputs[thread] = vec4<f32>(
+                    input_at(line, ky, px, ci), input_at(line, ky, px, ci + 1u),
+                    input_at(line, ky, px, ci + 2u), input_at(line, ky, px, ci + 3u));
+                outputs[thread] = vec4<f32>(
+                    output_at(line, pixel, co), output_at(line, pixel, co + 1u),
+                    output_at(line, pixel, co + 2u), output_at(line, pixel, co + 3u));
+                workgroupBarrier();
+                for (var p = 0u; p < 16u; p++) {
+                    let v = inputs[p * 16u + i];
+                    let d = outputs[p * 16u + o];
+                    s0 = fma(vec4<f32>(v.x), d, s0);
+                    s1 = fma(vec4<f32>(v.y), d, s1);
+                    s2 = fma(vec4<f32>(v.z), d, s2);
+                    s3 = fma(vec4<f32>(v.w), d, s3);
+                }
+                workgroupBarrier();
+            }
+        }
+    }
+    let base = ((u.before + split) * 9u + tap) * u.input * u.output;
+    for (var k = 0u; k < 4u; k++) {
+        let ci = input + i * 4u + k;
+        var s = s0;
+        if (k == 1u) { s = s1; }
+        if (k == 2u) { s = s2; }
+        if (k == 3u) { s = s3; }
+        for (var l = 0u; l < 4u; l++) {
+            let co = output + o * 4u + l;
+            if (ci < u.input && co < u.output) {
+                sums[base + ci * u.output + co] = s[l];
+            }
+        }
+    }
+}
+";
+
+/// Adds those sums, in the order of the splits, to a flat gradient.
+pub const WEIGHT_GRADIENT: &str = "
+struct U { splits: u32, input: u32, output: u32, weight: u32 }
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> sums: array<f32>;
+@group(0) @binding(2) var<storage, read_write> grad: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let count = 9u * u.input * u.output;
+    for (var at = id.x; at < count; at += groups.x * 256u) {
+        var sum = 0.0;
+        for (var split = 0u; split < u.splits; split++) {
+            sum += sums[split * count + at];
+        }
+        let tap = at / (u.input * u.output);
+        let i = at / u.output % u.input;
+        let o = at % u.output;
+        grad[u.weight + (o * u.input + i) * 9u + tap] += sum;
+    }
+}
+";
+
+/// Sums of δ over some pixels: sums[split][channel].
+pub const BIAS_SUMS: &str = "
+struct U { pixels: u32, each: u32, output: u32, unused: u32 }
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> delta: array<f32>;
+@group(0) @binding(2) var<storage, read_write> sums: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    for (var c = thread; c < u.output; c += 256u) {
+        var sum = 0.0;
+        let end = min((group.x + 1u) * u.each, u.pixels);
+        for (var pixel = group.x * u.each; pixel < end; pixel++) {
+            sum += delta[pixel * u.output + c];
+        }
+        sums[group.x * u.output + c] = sum;
+    }
+}
+";
+
+/// Adds those sums, in order, to a flat gradient.
+pub const BIAS_GRADIENT: &str = "
+struct U { splits: u32, output: u32, bias: u32, unused: u32 }
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> sums: array<f32>;
+@group(0) @binding(2) var<storage, read_write> grad: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    for (var c = id.x; c < u.output; c += groups.x * 256u) {
+        var sum = 0.0;
+        for (var split = 0u; split < u.splits; split++) {
+            sum += sums[split * u.output + c];
+        }
+        grad[u.bias + c] += sum;
+    }
+}
+";
+
+/// The workgroup's sum of each thread's `value`, left in `partial[0]`.
+const TREE: &str = "
+var<workgroup> partial: array<f32, 256>;
+
+fn gather(thread: u32, value: f32) {
+    partial[thread] = value;
+    workgroupBarrier();
+    for (var half = 128u; half > 0u; half /= 2u) {
+        if (thread < half) { partial[thread] += partial[thread + half]; }
+        workgroupBarrier();
+    }
+}
+";
+
+/// |output − target| over a window, a partial sum a workgroup, and the derivative of the whole.
+pub fn l1() -> String {
+    format!(
+        "
+struct U {{
+    length: u32, height: u32, width: u32, channels: u32,
+    top: u32, left: u32, rows: u32, columns: u32,
+    step: f32, unused0: u32, unused1: u32, unused2: u32,
+}}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> output: array<f32>;
+@group(0) @binding(2) var<storage, read> wanted: array<f32>;
+@group(0) @binding(3) var<storage, read_write> delta: array<f32>;
+@group(0) @binding(4) var<storage, read_write> sums: array<f32>;
+{TREE}
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {{
+    var sum = 0.0;
+    for (var at = id.x; at < u.length; at += groups.x * 256u) {{
+        let pixel = at / u.channels;
+        let y = pixel / u.width % u.height;
+        let x = pixel % u.width;
+        var derivative = 0.0;
+        if (y >= u.top && y < u.top + u.rows && x >= u.left && x < u.left + u.columns) {{
+            let difference = output[at] - wanted[at];
+            sum += abs(difference);
+            if (difference > 0.0) {{ derivative = u.step; }}
+            if (difference < 0.0) {{ derivative = -u.step; }}
+        }}
+        delta[at] = derivative;
+    }}
+    gather(thread, sum);
+    if (thread == 0u) {{ sums[group.x] = partial[0]; }}
+}}
+"
+    )
+}
+
+/// Σ x · y over a range, a partial sum a workgroup.
+pub fn dot() -> String {
+    format!(
+        "
+struct U {{ begin: u32, end: u32, unused0: u32, unused1: u32 }}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> sums: array<f32>;
+{TREE}
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {{
+    var sum = 0.0;
+    for (var at = u.begin + id.x; at < u.end; at += groups.x * 256u) {{
+        sum = fma(x[at], y[at], sum);
+    }}
+    gather(thread, sum);
+    if (thread == 0u) {{ sums[group.x] = partial[0]; }}
+}}
+"
+    )
+}
+
+/// y += alpha · x over a range.
+pub const AXPY: &str = "
+struct U { begin: u32, end: u32, alpha: f32, unused: u32 }
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    for (var at = u.begin + id.x; at < u.end; at += groups.x * 256u) {
+        y[at] = fma(u.alpha, x[at], y[at]);
+    }
+}
+";
+
+/// y *= alpha over a range.
+pub const SCALE: &str = "
+struct U { begin: u32, end: u32, alpha: f32, unused: u32 }
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    for (var at = u.begin + id.x; at < u.end; at += groups.x * 256u) {
+        y[at] = u.alpha * y[at];
+    }
+}
+";
+
+/// A step of Adam.
+pub const ADAM: &str = "
+struct U { length: u32, rate: f32, beta1: f32, beta2: f32, rest1: f32, rest2: f32, epsilon: f32, unused: u32 }
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> grad: array<f32>;
+@group(0) @binding(2) var<storage, read_write> first: array<f32>;
+@group(0) @binding(3) var<storage, read_write> second: array<f32>;
+@group(0) @binding(4) var<storage, read_write> params: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    for (var at = id.x; at < u.length; at += groups.x * 256u) {
+        let g = grad[at];
+        let m = u.beta1 * first[at] + u.rest1 * g;
+        let v = u.beta2 * second[at] + u.rest2 * g * g;
+        first[at] = m;
+        second[at] = v;
+        params[at] -= u.rate * m / (sqrt(v) + u.epsilon);
+    }
+}
+";
