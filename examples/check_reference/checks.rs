@@ -4,6 +4,7 @@ use mzsr::adapt::{Course, Plan, Rates, Restorer};
 use mzsr::degrade::{Degradation, Downsample, LeastSquares, resize};
 use mzsr::engine::cpu::{CpuEngine, Level};
 use mzsr::engine::plain::PlainEngine;
+use mzsr::engine::{AnyEngine, Device, devices};
 use mzsr::engine::{Engine, Shape, Window};
 use mzsr::kernel::{Kernel, KernelSpec};
 use mzsr::network::{Architecture, Network};
@@ -267,20 +268,25 @@ fn least_squares(file: &File, tally: &mut Tally<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Runs a check on every engine: plain f64, plain f32, each level of the CPU engine.
+/// Runs a check on every engine: plain f64, plain f32, each level of the CPU engine, and the first GPU
+/// where there is one (a software renderer too).
 fn each_engine(
     file: &File,
     tally: &mut Tally<'_>,
     wide: impl Fn(&PlainEngine<f64>, &File, &mut Tally<'_>) -> Result<()>,
     narrow: impl Fn(&PlainEngine<f32>, &File, &mut Tally<'_>) -> Result<()>,
-    cpu: impl Fn(&CpuEngine, &File, &mut Tally<'_>) -> Result<()>,
+    fast: impl Fn(&AnyEngine, &File, &mut Tally<'_>) -> Result<()>,
 ) -> Result<()> {
     wide(&PlainEngine::new(), file, tally)?;
     narrow(&PlainEngine::new(), file, tally)?;
     for level in Level::available() {
-        cpu(&CpuEngine::with_level(level, None)?, file, tally)?;
+        fast(&CpuEngine::with_level(level, None)?.into(), file, tally)?;
     }
-    Ok(())
+    if devices().is_empty() {
+        println!("the GPU engine: skipped: no adapter");
+        return Ok(());
+    }
+    fast(&AnyEngine::open(Device::Gpu(None), None, 0.0)?, file, tally)
 }
 
 fn upload<E: Engine>(engine: &E, shape: Shape, values: &[f64]) -> Result<E::Tensor> {

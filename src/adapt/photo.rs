@@ -48,7 +48,7 @@ use crate::engine::{Engine, Window};
 use crate::image::Photo;
 use crate::network::Network;
 use crate::network::weights::Weights;
-use crate::{Raster, Result};
+use crate::{Error, Raster, Result};
 use std::ops::Range;
 
 /// How a photo is enlarged.
@@ -145,7 +145,12 @@ pub fn upscale<E: Engine<Elem = f32>>(
     request: &Request<'_>,
     events: &mut dyn FnMut(Event),
 ) -> Result<(Photo, Report)> {
-    let plan = request.job(photo).plan(request.memory)?;
+    let job = request.job(photo);
+    let mut plan = job.plan(request.memory)?;
+    if let Method::Mzsr(adaptation) = request.method {
+        let channels = adaptation.weights.architecture.channels.iter().copied().max().unwrap_or(1);
+        plan = plan.within(engine.largest() / channels, job.halo);
+    }
     let degradation = request.degradation;
     let scale = degradation.scale();
     let (height, width) = (high_size(photo.height(), scale), high_size(photo.width(), scale));
@@ -172,20 +177,39 @@ pub fn upscale<E: Engine<Elem = f32>>(
             let network = Network::new(engine, &adaptation.weights.architecture);
             let course = Course { lambda: lambda(adaptation.lambda), ..adaptation.course() };
             solved = course.solves().then_some(course.lambda);
-            Restorer {
-                network: &network,
-                parameters: &adaptation.weights.parameters,
-                course,
-                degradation,
-                rates: adaptation.rates,
-                updates: adaptation.updates,
-                guard: true,
-                adapt_pixels: adaptation.adapt_pixels,
-                plan,
-                ensemble: adaptation.ensemble,
-                back_project: request.back_project,
+            let mut range = (f32::INFINITY, f32::NEG_INFINITY);
+            let report = loop {
+                let restorer = Restorer {
+                    network: &network,
+                    parameters: &adaptation.weights.parameters,
+                    course,
+                    degradation,
+                    rates: adaptation.rates,
+                    updates: adaptation.updates,
+                    guard: true,
+                    adapt_pixels: adaptation.adapt_pixels,
+                    plan,
+                    ensemble: adaptation.ensemble,
+                    back_project: request.back_project,
+                };
+                let made = restorer.restore(&colours, events, &mut |y, band| {
+                    range = band.data.iter().fold(range, |(min, max), &v| (min.min(v), max.max(v)));
+                    put(y, band)
+                });
+                match made {
+                    // Less at a time; what was made is made again.
+                    Err(Error::Memory(_)) if plan.halved() != plan => plan = plan.halved(),
+                    made => break made?,
+                }
+            };
+            // A device that computes nothing gives zeros.
+            if range.0 == range.1 && colours.data.iter().any(|v| *v != colours.data[0]) {
+                return Err(Error::Device(format!(
+                    "{} made a picture of one value: it does not compute; try --device cpu",
+                    engine.name()
+                )));
             }
-            .restore(&colours, events, &mut put)?
+            report
         }
         Method::LeastSquares(given) => {
             let least_squares = LeastSquares { lambda: lambda(given), ..LeastSquares::default() };

@@ -103,6 +103,21 @@ impl Job {
 }
 
 impl Plan {
+    /// The same with tiles that have at most `pixels` pixels with the `halo` of a tile of the result.
+    pub(super) fn within(self, pixels: usize, halo: usize) -> Self {
+        let side = |halo: usize| (pixels.isqrt().saturating_sub(2 * halo) / 4 * 4).max(SMALLEST_SIDE);
+        Plan {
+            gradient_side: self.gradient_side.min(side(super::son::SEEN)),
+            output_side: self.output_side.min(side(halo)),
+        }
+    }
+
+    /// The same with tiles of half the sides, as long as they are not the smallest.
+    pub(super) fn halved(self) -> Self {
+        let half = |side: usize| (side / 2 / 4 * 4).max(SMALLEST_SIDE.min(side));
+        Plan { gradient_side: half(self.gradient_side), output_side: half(self.output_side) }
+    }
+
     /// Tiles as large as anything can use: for pictures that surely fit.
     pub fn unlimited() -> Self {
         Plan { gradient_side: 1 << 20, output_side: 1 << 20 }
@@ -129,6 +144,22 @@ mod tests {
         let plan = JOB.plan(2 << 30).unwrap();
         assert!(plan.gradient_side >= 256 && plan.output_side >= 512, "{plan:?}");
         assert_eq!((plan.gradient_side % 4, plan.output_side % 4), (0, 0));
+    }
+
+    #[test]
+    fn tiles_fit_a_device() {
+        let plan = Plan { gradient_side: 768, output_side: 1536 };
+        // 128 MiB for 64 channels.
+        let within = plan.within((128 << 20) / 256, 74);
+        assert!((within.output_side + 148).pow(2) * 256 <= 128 << 20, "{within:?}");
+        assert!((within.gradient_side + 16).pow(2) * 256 <= 128 << 20, "{within:?}");
+        assert_eq!(plan.within(usize::MAX, 74), plan);
+        let mut halved = plan;
+        while halved.halved() != halved {
+            halved = halved.halved();
+            assert!(halved.output_side % 4 == 0 && halved.gradient_side % 4 == 0);
+        }
+        assert_eq!(halved, Plan { gradient_side: 64, output_side: 64 });
     }
 
     #[test]

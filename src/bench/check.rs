@@ -1,6 +1,5 @@
 //! Whether what is timed is right.
 
-use crate::engine::cpu::CpuTensor;
 use crate::engine::plain::PlainEngine;
 use crate::engine::{Engine, Shape, Window};
 use crate::network::{Architecture, Network};
@@ -35,8 +34,9 @@ impl Check {
             return Ok(Check { what, error, bound });
         }
         Err(Error::Numeric(format!(
-            "{what} is {error:.1e} from the plain engine's, more than {bound:.0e}: what this processor computes is \
-             wrong, and no rates are reported (MZSR_CPU=baseline avoids its vector instructions)"
+            "{what} is {error:.1e} from the plain engine's, more than {bound:.0e}: what this device computes is \
+             wrong, and no rates are reported (MZSR_CPU=baseline avoids a processor's vector instructions, --device \
+             cpu a GPU)"
         )))
     }
 }
@@ -50,9 +50,9 @@ pub struct Subject<'a, E: Engine> {
     pub target: &'a [f32],
 }
 
-impl<E: Engine<Elem = f32, Tensor = CpuTensor>> Subject<'_, E> {
+impl<E: Engine<Elem = f32>> Subject<'_, E> {
     /// Compares the last corner of the output, and the gradient of the loss over that corner.
-    pub fn check(&self, params: &CpuTensor, x: &CpuTensor, y: &CpuTensor) -> Result<[Check; 2]> {
+    pub fn check(&self, params: &E::Tensor, x: &E::Tensor, y: &E::Tensor) -> Result<[Check; 2]> {
         let Shape { n, h, w, c } = self.shape;
         let engine = self.network.engine();
         // Fewer pixels of more pictures: the plain engine is slow.

@@ -10,8 +10,7 @@ pub use rates::{Phase, Rate};
 
 use crate::adapt::{Course, Plan, Rates, Restorer};
 use crate::degrade::{Degradation, Downsample};
-use crate::engine::Engine;
-use crate::engine::cpu::CpuEngine;
+use crate::engine::{AnyEngine, Device, Engine};
 use crate::network::{Architecture, Network};
 use crate::{Raster, Result};
 use rand::RngExt;
@@ -22,6 +21,8 @@ use std::time::Instant;
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
+    /// Where; `auto` is the processor here.
+    pub device: Device,
     /// Threads; one a core if not given.
     pub threads: Option<usize>,
     /// About how long each of the measurements takes; each is made at least once.
@@ -48,12 +49,12 @@ pub struct Report {
     pub version: &'static str,
     /// Engine, level and threads, for people.
     pub engine: String,
-    /// The instruction set in use.
-    pub level: &'static str,
+    /// The processor's instruction set in use; absent for a GPU, as what follows.
+    pub level: Option<&'static str>,
     /// Threads.
-    pub threads: usize,
+    pub threads: Option<usize>,
     /// The peak of multiply-adds, GFLOP/s; measured before each of the rates.
-    pub peak: Spread,
+    pub peak: Option<Spread>,
     /// The engine's rates.
     pub rates: Vec<Rate>,
     /// Seconds of ten updates on 256 × 256 pixels and their enlargement to 512 × 512, files left
@@ -68,15 +69,20 @@ pub struct Report {
 /// # Errors
 /// Results that are wrong, an unknown `MZSR_CPU`, or no threads.
 pub fn run(request: Request) -> Result<Report> {
-    let engine = CpuEngine::new(request.threads)?;
+    let engine = AnyEngine::open(request.device, request.threads, 0.0)?;
+    let cpu = match &engine {
+        AnyEngine::Cpu(engine) => Some((engine.level().name(), engine.threads())),
+        #[cfg(feature = "gpu")]
+        AnyEngine::Gpu(_) => None,
+    };
     let parameters = parameters(&Architecture::mzsr());
     let (peak, rates, checks) = rates::measure(&engine, &parameters, request.seconds)?;
     let upscale = request.upscale.then(|| upscale(&engine, &parameters, request.seconds)).transpose()?;
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         engine: engine.name(),
-        level: engine.level().name(),
-        threads: engine.threads(),
+        level: cpu.map(|(level, _)| level),
+        threads: cpu.map(|(_, threads)| threads),
         peak,
         rates,
         upscale,
@@ -85,7 +91,7 @@ pub fn run(request: Request) -> Result<Report> {
 }
 
 /// The time of a restoration with random weights: what is computed does not depend on their values.
-fn upscale(engine: &CpuEngine, parameters: &[f32], seconds: f64) -> Result<Spread> {
+fn upscale(engine: &AnyEngine, parameters: &[f32], seconds: f64) -> Result<Spread> {
     const SIDE: usize = 256;
     let degradation = Degradation::new(2.0, None, Downsample::Bicubic)?;
     let network = Network::new(engine, &Architecture::mzsr());

@@ -3,8 +3,8 @@
 use super::check::{Check, Subject};
 use super::{Spread, random, repeat, time};
 use crate::Result;
-use crate::engine::cpu::{CpuEngine, CpuTensor, measure_fma_peak};
-use crate::engine::{Engine, Shape, Window};
+use crate::engine::cpu::measure_fma_peak;
+use crate::engine::{AnyEngine, AnyTensor, Engine, Shape, Window};
 use crate::network::{Architecture, Network};
 use serde::Serialize;
 
@@ -28,17 +28,17 @@ pub struct Rate {
     pub batch: [usize; 3],
     /// GFLOP/s, counted as direct convolution.
     pub gflops: Spread,
-    /// The median rate over the median peak.
-    pub ratio: f64,
+    /// The median rate over the median peak; absent for a GPU, whose peak is not measured.
+    pub ratio: Option<f64>,
     /// The best rate over the best peak.
-    pub best_ratio: f64,
+    pub best_ratio: Option<f64>,
 }
 
 /// A batch on the engine.
 struct Batch {
     shape: Shape,
-    x: CpuTensor,
-    y: CpuTensor,
+    x: AnyTensor,
+    y: AnyTensor,
 }
 
 const BATCHES: [(usize, usize); 2] = [(1, 256), (16, 64)];
@@ -46,7 +46,11 @@ const PHASES: [Phase; 2] = [Phase::Forward, Phase::ForwardBackward];
 
 /// Peak, rates, and the checks made before them. Phases, batches and the peak take turns, so that
 /// what else the machine does meets them alike.
-pub fn measure(engine: &CpuEngine, parameters: &[f32], seconds: f64) -> Result<(Spread, Vec<Rate>, Vec<Check>)> {
+pub fn measure(
+    engine: &AnyEngine,
+    parameters: &[f32],
+    seconds: f64,
+) -> Result<(Option<Spread>, Vec<Rate>, Vec<Check>)> {
     let network = Network::new(engine, &Architecture::mzsr());
     let flat = Shape::flat(parameters.len());
     let params = engine.upload(flat, parameters)?;
@@ -66,28 +70,33 @@ pub fn measure(engine: &CpuEngine, parameters: &[f32], seconds: f64) -> Result<(
     let (mut peaks, mut grad) = (Vec::new(), engine.zeros(flat)?);
     repeat(seconds * jobs.len() as f64, || {
         for (batch, phase, rates) in &mut jobs {
-            peaks.push(measure_fma_peak(engine.level(), engine.threads()));
-            let taken = time(|| work(&network, &params, batch, *phase, &mut grad))?;
+            if let AnyEngine::Cpu(engine) = engine {
+                peaks.push(measure_fma_peak(engine.level(), engine.threads()));
+            }
+            let taken = time(|| {
+                work(&network, &params, batch, *phase, &mut grad)?;
+                engine.finish()
+            })?;
             rates.push(operations(&network, batch.shape, *phase) / taken / 1e9);
         }
         Ok(())
     })?;
-    let peak = Spread::of_rates(&peaks);
+    let peak = (!peaks.is_empty()).then(|| Spread::of_rates(&peaks));
     let rates = jobs.iter().map(|(batch, phase, rates)| {
         let gflops = Spread::of_rates(rates);
         let Shape { n, h, w, .. } = batch.shape;
-        let (ratio, best_ratio) = (gflops.median / peak.median, gflops.best / peak.best);
+        let (ratio, best_ratio) = (peak.map(|p| gflops.median / p.median), peak.map(|p| gflops.best / p.best));
         Rate { phase: *phase, batch: [n, h, w], gflops, ratio, best_ratio }
     });
     Ok((peak, rates.collect(), checks))
 }
 
 fn work(
-    network: &Network<'_, CpuEngine>,
-    params: &CpuTensor,
+    network: &Network<'_, AnyEngine>,
+    params: &AnyTensor,
     batch: &Batch,
     phase: Phase,
-    grad: &mut CpuTensor,
+    grad: &mut AnyTensor,
 ) -> Result<()> {
     let Batch { shape, x, y } = batch;
     match phase {
@@ -101,7 +110,7 @@ fn work(
 
 /// The operations of a phase, were each convolution summed directly. Backward is two more
 /// convolutions a layer; the input of the first needs no gradient.
-fn operations(network: &Network<'_, CpuEngine>, shape: Shape, phase: Phase) -> f64 {
+fn operations(network: &Network<'_, AnyEngine>, shape: Shape, phase: Phase) -> f64 {
     let pixels = (shape.n * shape.h * shape.w) as f64;
     let layers = network.layers().iter().map(|layer| (18 * layer.input * layer.output) as f64 * pixels);
     let (forward, first) = (layers.clone().sum::<f64>(), layers.clone().next().unwrap_or(0.0));

@@ -1,7 +1,7 @@
 //! `mzsr bench`
 
 use super::Outcome;
-use super::options::set_threads;
+use super::options::{DeviceArgs, set_threads};
 use crate::bench::{self, Phase, Report, Request};
 use crate::{Error, Result};
 use std::fmt::Write;
@@ -30,6 +30,8 @@ pub struct Args {
     /// About how long each of the five measurements takes; each is made at least once
     #[arg(long, value_name = "S", default_value_t = 4.0)]
     seconds: f64,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Leave out the whole restoration
     #[arg(long)]
     rates_only: bool,
@@ -41,7 +43,12 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
         return Err(Error::input(format!("--seconds {}: a number from 0 to 3600 is needed", args.seconds)));
     }
     set_threads(args.threads)?;
-    let report = bench::run(Request { threads: args.threads, seconds: args.seconds, upscale: !args.rates_only })?;
+    let report = bench::run(Request {
+        device: args.device.device,
+        threads: args.threads,
+        seconds: args.seconds,
+        upscale: !args.rates_only,
+    })?;
     super::print(&if args.json { json(&report)? } else { text(&report) })?;
     Ok(Outcome::Done)
 }
@@ -60,12 +67,14 @@ fn text(report: &Report) -> String {
         "{:16}  {:>14}  {:>7}  {:>6}  {:>7}  {:>6}",
         "phase", "batch", "GFLOP/s", "x peak", "GFLOP/s", "x peak"
     );
-    let peak = report.peak;
-    let _ = writeln!(
-        out,
-        "{:16}  {:>14}  {:>7.1}  {:>6.2}  {:>7.1}  {:>6.2}",
-        "peak", "", peak.median, 1.0, peak.best, 1.0
-    );
+    if let Some(peak) = report.peak {
+        let _ = writeln!(
+            out,
+            "{:16}  {:>14}  {:>7.1}  {:>6.2}  {:>7.1}  {:>6.2}",
+            "peak", "", peak.median, 1.0, peak.best, 1.0
+        );
+    }
+    let times = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
     for rate in &report.rates {
         let phase = match rate.phase {
             Phase::Forward => "forward",
@@ -75,8 +84,9 @@ fn text(report: &Report) -> String {
         let (batch, median, best) = (format!("{n} x {h} x {w}"), rate.gflops.median, rate.gflops.best);
         let _ = writeln!(
             out,
-            "{phase:16}  {batch:>14}  {median:>7.1}  {:>6.2}  {best:>7.1}  {:>6.2}",
-            rate.ratio, rate.best_ratio
+            "{phase:16}  {batch:>14}  {median:>7.1}  {:>6}  {best:>7.1}  {:>6}",
+            times(rate.ratio),
+            times(rate.best_ratio)
         );
     }
     if let Some(time) = report.upscale {

@@ -1,9 +1,8 @@
 //! `mzsr eval`
 
 use super::Outcome;
-use super::options::set_threads;
-use crate::engine::Engine;
-use crate::engine::cpu::CpuEngine;
+use super::options::{DeviceArgs, set_threads};
+use crate::engine::{AnyEngine, Engine};
 use crate::eval::{Event, Options, Suite, run};
 use crate::{Error, Result};
 use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -58,13 +57,16 @@ pub struct Args {
     /// Say only what is wrong, and print the table
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Runs the command.
 pub(super) fn run_suite(args: Args) -> Result<Outcome> {
     let suite = Suite::read(&args.suite)?;
     set_threads(args.threads)?;
-    let engine = CpuEngine::new(args.threads)?;
+    // A suite is many photos.
+    let engine = AnyEngine::open(args.device.device, args.threads, f64::INFINITY)?;
     super::interruptible()?;
     let mut models = args.models;
     models.extend(args.suite.parent().map(PathBuf::from));

@@ -12,6 +12,7 @@ macro_rules! eprintln {
 
 mod bench;
 mod degrade;
+mod devices;
 mod eval;
 mod kernel;
 mod meta_train;
@@ -71,6 +72,8 @@ enum Command {
     Eval(eval::Args),
     /// Train weights that a few gradient steps on one photo make better
     MetaTrain(meta_train::Args),
+    /// List the graphics processors that --device can name
+    Devices,
     /// Measure how fast this machine runs the network, and check that it runs it right
     Bench(bench::Args),
 }
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(&args),
         Command::MetaTrain(args) => meta_train::run(&args),
         Command::Eval(args) => eval::run_suite(args),
+        Command::Devices => devices::run(),
         Command::Bench(args) => bench::run(args),
     };
     match result {

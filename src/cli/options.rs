@@ -2,6 +2,7 @@
 
 use super::progress::Mode;
 use crate::degrade::{Degradation, Downsample, MAX_SCALE};
+use crate::engine::Device;
 use crate::kernel::{KernelConvention, KernelSpec, Loaded, Phase};
 use crate::{Error, Result};
 use clap::ValueEnum;
@@ -31,6 +32,15 @@ pub enum ConventionFlag {
     Correlate,
     /// Turned by 180° (KAIR, USRNet)
     Convolve,
+}
+
+/// Where to compute.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct DeviceArgs {
+    /// Where to compute: auto (a GPU where there is one and the work is large), cpu, gpu, or gpu:N as
+    /// `mzsr devices` numbers them
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Device,
 }
 
 /// The blur that made the photo small.

@@ -1,8 +1,8 @@
 //! What the training commands share: their flags, and their lines on the terminal.
 
 use super::Outcome;
-use crate::engine::Engine;
-use crate::engine::cpu::CpuEngine;
+use super::options::DeviceArgs;
+use crate::engine::{AnyEngine, Engine};
 use crate::train::log::{Judgement, Report};
 use crate::train::{Ending, Event, Options, Recipe};
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A training of the library.
-pub type Train = fn(&CpuEngine, &Recipe, &str, &Options, &mut dyn FnMut(Event<'_>)) -> Result<Ending>;
+pub type Train = fn(&AnyEngine, &Recipe, &str, &Options, &mut dyn FnMut(Event<'_>)) -> Result<Ending>;
 
 /// What every training takes.
 #[derive(clap::Args)]
@@ -41,6 +41,8 @@ pub struct Args {
     /// spent waiting
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     feeders: u16,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Say only what is wrong
     #[arg(short, long)]
     quiet: bool,
@@ -59,7 +61,8 @@ pub fn run(args: &Args, train: Train) -> Result<Outcome> {
     if args.threads == Some(0) {
         return Err(Error::input("--threads 0: at least one thread is needed"));
     }
-    let engine = CpuEngine::new(args.threads)?;
+    // A training is always large.
+    let engine = AnyEngine::open(args.device.device, args.threads, f64::INFINITY)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     // The first Ctrl-C waits for the step and its checkpoint; a second one does not.

@@ -1,13 +1,12 @@
 //! `mzsr upscale`
 
 use super::Outcome;
-use super::options::{Blur, DegradationArgs, TalkArgs, set_threads, warn};
+use super::options::{Blur, DegradationArgs, DeviceArgs, TalkArgs, set_threads, warn};
 use super::progress::Progress;
 use crate::adapt::photo::{Adaptation, Method, Request, consistency, explains, upscale};
 use crate::adapt::{Event, Rates, Report};
 use crate::degrade::{Degradation, high_size};
-use crate::engine::Engine;
-use crate::engine::cpu::CpuEngine;
+use crate::engine::{AnyEngine, Device, Engine};
 use crate::image::{Photo, WriteOptions, paths};
 use crate::network::weights::{Weights, builtin};
 use crate::{Error, Result};
@@ -82,6 +81,8 @@ pub struct Args {
     /// Threads [default: one a core]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Quality of a JPEG result, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
@@ -178,8 +179,18 @@ impl Setup {
         format!("×{}: {}; {how}", args.scale, self.blur.description)
     }
 
+    /// About how many operations a photo takes.
+    fn operations(&self, args: &Args, photo: &Photo) -> f64 {
+        let Some(network) = &self.network else { return 0.0 };
+        let low = photo.width() as f64 * photo.height() as f64;
+        let adapted = low.min(args.adapt_pixels as f64) * 3.0 * network.updates as f64;
+        let turns = if args.ensemble { 8.0 } else { 1.0 };
+        let each = 2.0 * network.weights.architecture.parameter_count() as f64 * network.weights.info.passes as f64;
+        turns * each * (low * args.scale * args.scale + adapted)
+    }
+
     /// Says once what holds for all photos.
-    fn introduce(&self, args: &Args, engine: &CpuEngine) {
+    fn introduce(&self, args: &Args, engine: &AnyEngine) {
         if !args.talk.quiet {
             eprintln!("mzsr: {}", self.assumptions(args));
         }
@@ -203,22 +214,36 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
     if !args.talk.quiet {
         setup.blur.warnings.iter().for_each(|warning| warn(warning));
     }
-    let engine = CpuEngine::new(args.threads)?;
     super::interruptible()?;
-    let mut said = false;
+    let mut engine: Option<AnyEngine> = None;
     super::each(&pairs, |pair| {
         let photo = Photo::read(&pair.input)?;
         let scale = setup.blur.degradation.scale();
         let (height, width) = (high_size(photo.height(), scale), high_size(photo.width(), scale));
         Photo::check_size(&pair.output, photo.format(), height, width)?;
-        if !std::mem::replace(&mut said, true) {
-            setup.introduce(&args, &engine);
+        let work = match engine.take() {
+            Some(engine) => engine,
+            None => {
+                let operations = setup.operations(&args, &photo) * pairs.len() as f64;
+                let opened = AnyEngine::open(args.device.device, args.threads, operations)?;
+                setup.introduce(&args, &opened);
+                opened
+            }
+        };
+        let made = one(&args, &setup, &work, pair, &photo);
+        let work = engine.insert(work);
+        match made {
+            Err(Error::Device(text) | Error::Memory(text)) if args.device.device == Device::Auto && work.is_gpu() => {
+                warn(&format!("{}: {text}; going on without the GPU", pair.input.display()));
+                *work = AnyEngine::open(Device::Cpu, args.threads, 0.0)?;
+                one(&args, &setup, work, pair, &photo)
+            }
+            made => made,
         }
-        one(&args, &setup, &engine, pair, &photo)
     })
 }
 
-fn one(args: &Args, setup: &Setup, engine: &CpuEngine, pair: &paths::Pair, photo: &Photo) -> Result<()> {
+fn one(args: &Args, setup: &Setup, engine: &AnyEngine, pair: &paths::Pair, photo: &Photo) -> Result<()> {
     let name = pair.input.display().to_string();
     let mut progress = Progress::new(args.talk.progress, &name);
     let method = match &setup.network {

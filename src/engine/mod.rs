@@ -1,12 +1,16 @@
 //! Where the network's arithmetic runs.
 //!
 //! [`Engine`] holds the few operations that the network, its derivatives and its training are
-//! made of. [`plain`] is the readable truth, in `f32` and `f64`; [`cpu`] is the fast one.
+//! made of. [`plain`] is the readable truth, in `f32` and `f64`; [`cpu`] is the fast one, `gpu` the one
+//! for graphics processors, and [`AnyEngine`] one of these two.
 
+mod any;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod plain;
+
+pub use any::{AnyEngine, AnyTensor, Device, Listed, devices};
 
 use crate::{Real, Result};
 use std::ops::Range;
@@ -143,6 +147,12 @@ pub trait Engine: Send + Sync {
     /// The most values that one tensor may hold.
     fn largest(&self) -> usize {
         usize::MAX
+    }
+
+    /// Waits until all that was asked for is done. Other operations wait by themselves where they must:
+    /// this is for clocks.
+    fn finish(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Copies values (channels last) into the engine's memory.

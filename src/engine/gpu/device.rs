@@ -344,7 +344,9 @@ impl Device {
 
     /// Records a copy of `values` values.
     pub fn copy(&self, from: &Block, to: &Block, values: usize) -> Result<()> {
-        self.record(|encoder, _| encoder.copy_buffer_to_buffer(from.buffer(), 0, to.buffer(), 0, Some(4 * values as u64)))
+        self.record(|encoder, _| {
+            encoder.copy_buffer_to_buffer(from.buffer(), 0, to.buffer(), 0, Some(4 * values as u64))
+        })
     }
 
     /// Records zeros.
@@ -355,6 +357,13 @@ impl Device {
     /// Hands over what is recorded.
     pub fn flush(&self) -> Result<()> {
         self.submit(&mut lock(&self.recorded));
+        self.check()
+    }
+
+    /// Waits until all that was recorded is done.
+    pub fn wait(&self) -> Result<()> {
+        self.flush()?;
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(failed)?;
         self.check()
     }
 
@@ -423,9 +432,10 @@ fn pipeline(device: &wgpu::Device, work: Work) -> wgpu::ComputePipeline {
         },
         count: None,
     };
-    let tensors = writes.iter().enumerate().map(|(index, &writes)| {
-        entry(index + 1, wgpu::BufferBindingType::Storage { read_only: !writes }, false)
-    });
+    let tensors = writes
+        .iter()
+        .enumerate()
+        .map(|(index, &writes)| entry(index + 1, wgpu::BufferBindingType::Storage { read_only: !writes }, false));
     let entries: Vec<_> = std::iter::once(entry(0, wgpu::BufferBindingType::Uniform, true)).chain(tensors).collect();
     let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
     let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

@@ -133,6 +133,10 @@ impl Engine for GpuEngine {
         usize::try_from(self.device.largest / 4).unwrap_or(usize::MAX)
     }
 
+    fn finish(&self) -> Result<()> {
+        self.device.wait()
+    }
+
     fn upload(&self, shape: Shape, data: &[f32]) -> Result<GpuTensor> {
         assert_eq!(data.len(), shape.len(), "values of {shape:?}");
         let tensor = self.tensor(shape)?;
@@ -190,7 +194,8 @@ impl Engine for GpuEngine {
         let (input, output) = (layer.input, layer.output);
         let lines = |shape: Shape| shape.n * shape.h;
         let cut = |count: usize, least: usize| count.div_ceil(count.div_ceil(least).clamp(1, MAX_SPLITS));
-        let splits: Vec<usize> = terms.iter().map(|(a, _)| lines(a.shape).div_ceil(cut(lines(a.shape), ROWS))).collect();
+        let splits: Vec<usize> =
+            terms.iter().map(|(a, _)| lines(a.shape).div_ceil(cut(lines(a.shape), ROWS))).collect();
         let total: usize = splits.iter().sum();
         let sums = self.device.take(total * 9 * input * output)?;
         let mut before = 0;
@@ -217,12 +222,7 @@ impl Engine for GpuEngine {
         let each = cut(pixels, 64);
         let splits = pixels.div_ceil(each);
         let sums = self.device.take(splits * output)?;
-        self.device.run(
-            Work::BiasSums,
-            &[U(pixels), U(each), U(output)],
-            &[&bias_of.block, &sums],
-            [splits, 1, 1],
-        )?;
+        self.device.run(Work::BiasSums, &[U(pixels), U(each), U(output)], &[&bias_of.block, &sums], [splits, 1, 1])?;
         let numbers = [U(splits), U(output), U(layer.bias)];
         self.device.run(Work::BiasGradient, &numbers, &[&sums, &grad.block], striding(output))
     }

@@ -203,7 +203,8 @@ fn gradient_and_hessian_of_the_network() {
     let (gpu, plain) = (Network::new(&engine, &architecture), Network::new(&PLAIN, &architecture));
     let whole = Window { y: 0, x: 0, height: 12, width: 17 };
     let loss = gpu.loss_and_gradient(&params.gpu, &x.gpu, &y.gpu, whole, shape.len(), &mut grad.gpu).unwrap();
-    let exact = plain.loss_and_gradient(&params.plain, &x.plain, &y.plain, whole, shape.len(), &mut grad.plain).unwrap();
+    let exact =
+        plain.loss_and_gradient(&params.plain, &x.plain, &y.plain, whole, shape.len(), &mut grad.plain).unwrap();
     assert!((loss - exact).abs() < 1e-5 * exact);
     assert_close(&engine, "gradient", &grad.gpu, &grad.plain, 1e-4);
     gpu.hessian_vector(&params.gpu, &direction.gpu, &x.gpu, &y.gpu, &mut product.gpu).unwrap();
