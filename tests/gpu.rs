@@ -24,8 +24,8 @@ fn there() -> bool {
 }
 
 fn picture(path: &Path, side: &str) {
-    // A part of the example photo, by the program itself.
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/example-large.png");
+    // The example photo, smaller, by the program itself.
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/example.png");
     let made = mzsr(&["degrade", example, "-o", path.to_str().unwrap(), "-s", side, "--kernel", "gaussian:1.0"]);
     assert!(made.status.success(), "{}", text(&made.stderr));
 }
