@@ -157,7 +157,7 @@ mod tests {
         let mut halved = plan;
         while halved.halved() != halved {
             halved = halved.halved();
-            assert!(halved.output_side % 4 == 0 && halved.gradient_side % 4 == 0);
+            assert!(halved.output_side.is_multiple_of(4) && halved.gradient_side.is_multiple_of(4));
         }
         assert_eq!(halved, Plan { gradient_side: 64, output_side: 64 });
     }

@@ -70,11 +70,7 @@ pub struct Report {
 /// Results that are wrong, an unknown `MZSR_CPU`, or no threads.
 pub fn run(request: Request) -> Result<Report> {
     let engine = AnyEngine::open(request.device, request.threads, 0.0)?;
-    let cpu = match &engine {
-        AnyEngine::Cpu(engine) => Some((engine.level().name(), engine.threads())),
-        #[cfg(feature = "gpu")]
-        AnyEngine::Gpu(_) => None,
-    };
+    let cpu = engine.cpu().map(|engine| (engine.level().name(), engine.threads()));
     let parameters = parameters(&Architecture::mzsr());
     let (peak, rates, checks) = rates::measure(&engine, &parameters, request.seconds)?;
     let upscale = request.upscale.then(|| upscale(&engine, &parameters, request.seconds)).transpose()?;

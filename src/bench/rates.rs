@@ -70,7 +70,7 @@ pub fn measure(
     let (mut peaks, mut grad) = (Vec::new(), engine.zeros(flat)?);
     repeat(seconds * jobs.len() as f64, || {
         for (batch, phase, rates) in &mut jobs {
-            if let AnyEngine::Cpu(engine) = engine {
+            if let Some(engine) = engine.cpu() {
                 peaks.push(measure_fma_peak(engine.level(), engine.threads()));
             }
             let taken = time(|| {

@@ -165,9 +165,18 @@ impl AnyEngine {
         }
     }
 
+    /// The processor's engine, if it is that.
+    pub fn cpu(&self) -> Option<&CpuEngine> {
+        match self {
+            AnyEngine::Cpu(engine) => Some(engine),
+            #[cfg(feature = "gpu")]
+            AnyEngine::Gpu(_) => None,
+        }
+    }
+
     /// Whether it is a graphics processor.
     pub fn is_gpu(&self) -> bool {
-        !matches!(self, AnyEngine::Cpu(_))
+        self.cpu().is_none()
     }
 }
 
@@ -202,6 +211,7 @@ trait Own<T> {
     fn own_mut(&mut self) -> &mut T;
 }
 
+#[cfg(feature = "gpu")]
 const FOREIGN: &str = "a tensor of another engine";
 
 impl Own<CpuTensor> for AnyTensor {

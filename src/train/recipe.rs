@@ -790,7 +790,7 @@ impl Recipe {
                     "is for training without [meta], whose tasks have a blur each: leave it out".to_owned(),
                 );
             }
-            if blurs == 0 || data.batch % blurs != 0 {
+            if blurs == 0 || !data.batch.is_multiple_of(blurs) {
                 return no("[data] blurs", format!("= {blurs}: use a divisor of batch = {}", data.batch));
             }
         }
