@@ -90,6 +90,24 @@ fn passes(fit: bool) {
     place.train(&aware("again", &again), true, 99, 2).unwrap();
     assert_eq!(Weights::load(&place.path("again/best.safetensors")).unwrap().parameters, two.parameters);
 
+    // All passes at once: both move, and what they share, also when interrupted.
+    let together = format!("{again}together = true\n");
+    if fit {
+        place.train(&aware("together", &together), false, 99, 1).unwrap();
+        place.train(&aware("parts", &together), false, 3, 1).unwrap();
+        place.train(&aware("parts", &together), true, 99, 1).unwrap();
+        let moved = Weights::load(&place.path("together/last.safetensors")).unwrap().parameters;
+        assert_eq!(Weights::load(&place.path("parts/last.safetensors")).unwrap().parameters, moved);
+        assert_eq!(moved.len(), 2 * count - shared);
+        let begun = [&first.parameters[..], &first.parameters[shared..]].concat();
+        for part in [0..shared, shared..count, count..moved.len()] {
+            assert_ne!(moved[part.clone()], begun[part]);
+        }
+    } else {
+        let error = place.train(&aware("wrong", &together), false, 99, 1).unwrap_err().to_string();
+        assert!(error.contains("[model] together"), "{error}");
+    }
+
     let wrong = format!("passes = 3\nearlier = \"{}\"\n", path("first"));
     let error = place.train(&aware("wrong", &wrong), false, 99, 1).unwrap_err().to_string();
     assert!(error.contains("first/best.safetensors") && error.contains("at least 2"), "{error}");

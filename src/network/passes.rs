@@ -41,6 +41,13 @@ impl Passes {
         [&parameters[..shared], &parameters[first..self.count(pass + 1)]].concat()
     }
 
+    /// Puts the parameters of pass `pass` by itself in their places among those of all passes.
+    pub fn put<T: Copy>(&self, parameters: &mut [T], pass: usize, one: &[T]) {
+        let (shared, first) = (self.shared(), self.count(pass));
+        parameters[..shared].copy_from_slice(&one[..shared]);
+        parameters[first..self.count(pass + 1)].copy_from_slice(&one[shared..]);
+    }
+
     /// All parameters, from those of the passes `before` (none, or some) and those of the next by itself.
     pub fn join<T: Copy>(&self, before: &[T], next: &[T]) -> Vec<T> {
         let shared = if before.is_empty() { 0 } else { self.shared() };
@@ -83,6 +90,10 @@ mod tests {
                 let one = passes.one(&all, pass);
                 assert_eq!(one.len(), passes.each());
                 joined = passes.join(&joined, &one);
+                let mut other = vec![0; all.len()];
+                passes.put(&mut other, pass, &one);
+                assert_eq!(passes.one(&other, pass), one);
+                assert_eq!(other.iter().filter(|v| **v != 0).count(), one.iter().filter(|v| **v != 0).count());
             }
             assert_eq!(joined, all);
         }

@@ -171,7 +171,7 @@ impl Checkpoint {
         let state: State = serde_json::from_str(text("state")?).map_err(|error| error.to_string())?;
         state.recipe.check().map_err(|error| error.to_string())?;
         let architecture = state.recipe.model.network().map_err(|error| error.to_string())?;
-        let count = state.recipe.model.layout().map_err(|error| error.to_string())?.each();
+        let count = state.recipe.model.trained().map_err(|error| error.to_string())?;
         match (&state.recipe.meta, &state.rates) {
             (None, None) => {}
             (Some(meta), Some(rates)) => rates.check(meta, architecture.depth())?,

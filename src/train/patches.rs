@@ -32,6 +32,8 @@ pub struct Batch {
     pub input: Vec<f32>,
     /// HR.
     pub target: Vec<f32>,
+    /// The pass that they are for, from 0.
+    pub pass: usize,
     /// Of the blurs of the step, each of as many patches that follow each other.
     pub features: Vec<[f64; FEATURES]>,
 }
@@ -47,7 +49,7 @@ pub struct Patches {
     meta: Option<Meta>,
     model: Model,
     degradation: Degradations,
-    /// The passes before the trained one.
+    /// The passes before the last.
     earlier: Option<Earlier>,
 }
 
@@ -145,7 +147,7 @@ fn degraded(context: &Raster<f32>, degradation: &Degradation, noise: Noise, roun
 
 impl Patches {
     /// Patches as the recipe says, of these photos; `earlier` are the parameters of the passes before
-    /// the trained one.
+    /// the last.
     ///
     /// # Errors
     /// An engine for those that cannot be started.
@@ -164,15 +166,21 @@ impl Patches {
         })
     }
 
-    /// The trained pass's input of `height` × `width` pixels for LR pixels.
-    fn input(&self, case: &Case, low: &Raster<f32>, height: usize, width: usize) -> Result<Raster<f32>> {
+    /// The input of pass `pass`, of `height` × `width` pixels, for LR pixels.
+    fn input(
+        &self,
+        case: &Case,
+        low: &Raster<f32>,
+        (height, width): (usize, usize),
+        pass: usize,
+    ) -> Result<Raster<f32>> {
         let degradation = &case.degradation;
         let course = Course { lambda: case.lambda, ..self.model.course() };
         let mut estimate = course.begin::<f32, _>(degradation, low, height, width);
         if let Some(Earlier { engine, architecture, parameters }) = &self.earlier {
             let network = Network::new(engine, architecture);
             let before = Course { passes: course.passes - 1, ..course };
-            for params in before.parameters(parameters, network.layers(), degradation) {
+            for params in before.parameters(parameters, network.layers(), degradation).into_iter().take(pass) {
                 let params = engine.upload(Shape::flat(params.len()), &params)?;
                 let made = forward(&network, &params, &estimate, usize::MAX)?;
                 estimate = course.data_step(degradation, low, made);
@@ -238,13 +246,13 @@ impl Patches {
     }
 
     /// Network input and HR target of a place.
-    fn pair(&self, place: Place<'_>, case: &Case, seed: u64) -> Result<[Raster<f32>; 2]> {
+    fn pair(&self, place: Place<'_>, case: &Case, seed: u64, pass: usize) -> Result<[Raster<f32>; 2]> {
         let Place { photo, y, x, turn } = place;
         let margin = margin(case.degradation.scale(), &self.degradation);
         let (context, (y, x)) = surroundings(photo, (y, x), self.patch, margin, turn);
         let noise = Noise { sigma: case.sigma, seed };
         let low = degraded(&context, &case.degradation, noise, self.degradation.round);
-        let input = self.input(case, &low, context.height, context.width)?;
+        let input = self.input(case, &low, (context.height, context.width), pass)?;
         Ok([input, context].map(|whole| whole.crop(y, x, self.patch, self.patch)))
     }
 
@@ -254,15 +262,17 @@ impl Patches {
     /// A degradation that the recipe's check should have refused.
     pub fn batch(&self, step: u64) -> Result<Batch> {
         let plan = self.plan(step)?;
+        let pass = self.model.pass(step);
         let make = |(index, (place, case)): (usize, &(Place<'_>, Case))| {
             let seed = generator(self.seed, Purpose::Noise, step, index as u64).random();
-            self.pair(*place, case, seed)
+            self.pair(*place, case, seed, pass)
         };
         let pairs: Vec<[Raster<f32>; 2]> = plan.par_iter().enumerate().map(make).collect::<Result<_>>()?;
         let length = pairs.len() * self.patch * self.patch * 3;
         let each = plan.len() / self.blurs.unwrap_or(plan.len());
         let features = plan.iter().step_by(each).map(|(_, case)| case.degradation.features(case.lambda)).collect();
-        let mut batch = Batch { step, input: Vec::with_capacity(length), target: Vec::with_capacity(length), features };
+        let [input, target] = [(); 2].map(|()| Vec::with_capacity(length));
+        let mut batch = Batch { step, input, target, pass, features };
         for [input, target] in pairs {
             batch.input.extend_from_slice(&input.data);
             batch.target.extend_from_slice(&target.data);

@@ -4,7 +4,7 @@ use super::patches::Batch;
 use super::recipe::Recipe;
 use super::trainer::{Ending, Event, Options, train};
 use crate::engine::{Engine, Shape, Window};
-use crate::network::{Fit, Network};
+use crate::network::{Fit, Network, Passes};
 use crate::{Error, Result};
 
 /// Trains as `recipe` (with its text) says. Everything is read and checked before the first step.
@@ -56,7 +56,10 @@ pub(super) fn fitted_gradient<E: Engine<Elem = f32>>(
 ) -> Result<f64> {
     let (engine, side) = (network.engine(), recipe.data.patch);
     let fit = Fit::new(network.layers());
-    let parameters = engine.download(params)?;
+    let layout = Passes::new(network.layers(), true);
+    // The trained pass's: all that there is, or one of several.
+    let pass = if recipe.model.together { batch.pass } else { 0 };
+    let parameters = layout.one(&engine.download(params)?, pass);
     let mut sum = vec![0.0; parameters.len()];
     let mut loss = 0.0;
     let each = recipe.data.batch / batch.features.len();
@@ -71,7 +74,9 @@ pub(super) fn fitted_gradient<E: Engine<Elem = f32>>(
         loss += network.loss_and_gradient(&fitted, &x, &y, whole, batch.target.len(), &mut own)?;
         fit.pull_back(&parameters, features, &engine.download(&own)?, &mut sum);
     }
-    let sum = engine.upload(Shape::flat(sum.len()), &sum)?;
-    engine.axpy(0..parameters.len(), 1.0, &sum, grad)?;
+    let mut all = vec![0.0; engine.shape(grad).len()];
+    layout.put(&mut all, pass, &sum);
+    let all = engine.upload(Shape::flat(all.len()), &all)?;
+    engine.axpy(0..engine.shape(grad).len(), 1.0, &all, grad)?;
     Ok(loss)
 }

@@ -17,6 +17,8 @@
 //! fit = true                      # the parameters follow the blur; default false. Later passes then
 //!                                 # share the network's own with the first, and only how they follow
 //!                                 # is trained
+//! together = true                 # all passes are trained, each step one of them in turn; what goes into
+//!                                 # a later one is still made by those in `earlier`; default false
 //!
 //! [data]
 //! photos = ["train/a", { folder = "train/b", weight = 2, shrink = 1.5 }]
@@ -164,6 +166,9 @@ pub struct Model {
     /// Whether the parameters follow the blur ([`crate::network::Fit`]).
     #[serde(default)]
     pub fit: bool,
+    /// Whether all passes are trained, each step one of them in turn.
+    #[serde(default)]
+    pub together: bool,
 }
 
 /// How pixels are dropped, as written in a recipe.
@@ -407,6 +412,20 @@ impl Model {
     /// How a photo goes through the network.
     pub fn course(&self) -> Course {
         Course { start: self.start, passes: self.passes, fit: self.fit, ..Course::default() }
+    }
+
+    /// The pass that step `step` trains (from 0).
+    pub fn pass(&self, step: u64) -> usize {
+        if self.together { (step % self.passes as u64) as usize } else { self.passes - 1 }
+    }
+
+    /// The number of parameters that are trained.
+    ///
+    /// # Errors
+    /// As [`Self::network`].
+    pub fn trained(&self) -> Result<usize> {
+        let layout = self.layout()?;
+        Ok(if self.together { layout.count(self.passes) } else { layout.each() })
     }
 
     /// The network; [`Recipe::check`] has made sure that it is one.
@@ -753,6 +772,10 @@ impl Recipe {
                 "is given, but passes = 1: leave it out"
             };
             return no("[model] earlier", what.to_owned());
+        }
+        if model.together && !(model.passes > 1 && model.fit) {
+            let what = "is for passes = 2 or more and fit = true: leave it out";
+            return no("[model] together", what.to_owned());
         }
         if let Err(error) = model.network() {
             return no("[model] architecture", format!("= \"{}\": {error}", model.architecture));
@@ -1139,6 +1162,7 @@ folder = \"o\"
             (with("scale = 2", "scale = []"), "scale"),
             (with("scale = 2", "scale = 2\ndownsample = \"direct\""), "downsample"),
             (with("scale = 2", "scale = 2\npasses = 2"), "[model] earlier"),
+            (with("scale = 2", "scale = 2\nfit = true\ntogether = true"), "[model] together"),
             (with("scale = 2", "scale = 2\narchitecture = \"3-64-4\""), "architecture"),
             (with("scale = 2", "scale = 2\narchitecture = \"1-64-1\""), "architecture"),
             (with("name = \"x\"", "name = \"a/b\""), "name"),

@@ -14,7 +14,7 @@ use super::{meta_train, pretrain};
 use crate::adapt::Rates;
 use crate::engine::{AdamStep, Engine, Shape};
 use crate::network::weights::{Blurs, Info, Weights};
-use crate::network::{Architecture, Network};
+use crate::network::{Architecture, Network, Passes};
 use crate::{Error, Result};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ struct Trainer<'a, E: Engine<Elem = f32>> {
     architecture: Architecture,
     recipe: &'a Recipe,
     text: &'a str,
-    /// The parameters of the passes before the trained one.
+    /// The parameters of the passes before those that are trained.
     before: Vec<f32>,
     tensors: Tensors<E::Tensor>,
     state: State,
@@ -102,7 +102,8 @@ pub(super) fn train<E: Engine<Elem = f32>>(
     let architecture = recipe.model.network()?;
     let folder = &recipe.output.folder;
     let earlier = earlier(recipe, folder, options.resume, observe)?;
-    let before = earlier_passes(recipe, &architecture)?;
+    let makers = earlier_passes(recipe, &architecture)?;
+    let before = if recipe.model.together { Vec::new() } else { makers.clone() };
     let first = match earlier {
         None => first_weights(recipe, &architecture, &before)?,
         Some(_) => Vec::new(),
@@ -126,7 +127,7 @@ pub(super) fn train<E: Engine<Elem = f32>>(
             "was made with other photos: give the same ones (--data), or another [output] folder",
         ));
     }
-    let flat = Shape::flat(recipe.model.layout()?.each());
+    let flat = Shape::flat(recipe.model.trained()?);
     let upload = |values: &[f32]| engine.upload(flat, values);
     let (state, tensors) = match earlier {
         Some(Checkpoint { state, params, first, second, ema, .. }) => {
@@ -162,7 +163,7 @@ pub(super) fn train<E: Engine<Elem = f32>>(
         }
     };
     std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
-    let patches = Patches::new(recipe, photos, &before)?;
+    let patches = Patches::new(recipe, photos, &makers)?;
     let trainer = Trainer {
         network: Network::new(engine, &architecture),
         architecture,
@@ -233,7 +234,7 @@ fn earlier(
     Ok(Some(checkpoint))
 }
 
-/// The parameters of the passes before the trained one.
+/// The parameters of the passes that make what goes into a later one.
 fn earlier_passes(recipe: &Recipe, architecture: &Architecture) -> Result<Vec<f32>> {
     let model = &recipe.model;
     let Some(path) = &model.earlier else { return Ok(Vec::new()) };
@@ -270,6 +271,9 @@ fn first_weights(recipe: &Recipe, architecture: &Architecture, before: &[f32]) -
         let mut params = weights.layout().one(&weights.parameters, pass);
         // Parameters that are to follow the blur begin with not following it.
         params.resize(layout.each(), 0.0);
+        if recipe.model.together {
+            return Ok(all_passes(&weights, &layout, recipe.model.passes, &params));
+        }
         if !before.is_empty() {
             params[..layout.shared()].copy_from_slice(&before[..layout.shared()]);
         }
@@ -285,7 +289,23 @@ fn first_weights(recipe: &Recipe, architecture: &Architecture, before: &[f32]) -
         let size = (gain / (9.0 * layer.input as f64)).sqrt() * if last { LAST_LAYER } else { 1.0 };
         params[layer.weight_range()].iter_mut().for_each(|v| *v = (size * normal(&mut random)) as f32);
     }
+    if recipe.model.together {
+        return Ok((1..recipe.model.passes).fold(params.clone(), |all, _| layout.join(&all, &params)));
+    }
     Ok(params)
+}
+
+/// The parameters of `passes` passes: those of `weights`, and `last` for each beyond them.
+fn all_passes(weights: &Weights, layout: &Passes, passes: usize, last: &[f32]) -> Vec<f32> {
+    (0..passes).fold(Vec::new(), |all, pass| {
+        if pass + 1 < passes.min(weights.info.passes) {
+            let mut one = weights.layout().one(&weights.parameters, pass);
+            one.resize(layout.each(), 0.0);
+            layout.join(&all, &one)
+        } else {
+            layout.join(&all, last)
+        }
+    })
 }
 
 impl<E: Engine<Elem = f32>> Trainer<'_, E> {
@@ -357,7 +377,7 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
             _ if recipe.model.fit => {
                 let made =
                     pretrain::fitted_gradient(&self.network, &tensors.params, recipe, &batch, &mut tensors.grad)?;
-                if recipe.model.passes > 1 {
+                if recipe.model.passes > 1 && !recipe.model.together {
                     // Later passes share the network's own parameters with the first.
                     engine.scale(0..self.network.parameter_count(), 0.0, &mut tensors.grad)?;
                 }
@@ -445,7 +465,11 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         }
         let (Some(best), Some(judge)) = (self.state.best, &self.last_judge) else { return Ok(()) };
         let weights = Weights::load(&folder.join(BEST))?;
-        let own = weights.layout().one(&weights.parameters, self.recipe.model.passes - 1);
+        let own = if self.recipe.model.together {
+            weights.parameters
+        } else {
+            weights.layout().one(&weights.parameters, self.recipe.model.passes - 1)
+        };
         let params = self.network.engine().upload(Shape::flat(own.len()), &own)?;
         let rates = Rates(weights.info.rates);
         let mut judgement = judge.judge(&self.network, &params, &rates, best.step)?;
