@@ -325,6 +325,30 @@ fn a_known_blur_is_undone_on_the_aligned_grid() {
     assert!((ensemble - bicubic).abs() < 1e-2, "{ensemble} {bicubic}");
 }
 
+/// With solves the photo is trusted less where its blur is not the given one, or where it was a JPEG.
+#[test]
+fn what_the_kernel_cannot_explain_is_trusted_less() {
+    let room = Room::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/example.png");
+    fs::copy(example, room.path("high.png")).unwrap();
+    room.done("degrade high.png -o low.png -s 2 --kernel gaussian:1.2");
+    room.done("degrade high.png -o low.jpg -s 2 --kernel gaussian:1.2 --quality 75");
+    let lambda = |low: &str, more: &str| {
+        let said = room.done(&format!("upscale {low} -o out.png -n 0 -v {more}")).said;
+        let from = said.split("lambda ").nth(1).unwrap_or_else(|| panic!("{said}"));
+        (from.split([',', ' ']).next().unwrap().parse::<f64>().unwrap(), said)
+    };
+    let (right, said) = lambda("low.png", "--kernel gaussian:1.2");
+    assert!(!said.contains("ten times") && !said.contains("does not explain"), "{said}");
+    let (wide, said) = lambda("low.png", "--kernel gaussian:3.5");
+    assert!(said.contains("ten times") && said.contains("does not explain"), "{said}");
+    assert!((wide / right - 10.0).abs() < 0.2, "{right} {wide}");
+    let (given, said) = lambda("low.png", "--kernel gaussian:3.5 --lambda 0.002");
+    assert!(given == 0.002 && !said.contains("ten times"), "{said}");
+    let (compressed, _) = lambda("low.jpg", "--kernel gaussian:1.2");
+    assert!(compressed > 20.0 * right, "{right} {compressed}");
+}
+
 #[test]
 fn kernels_are_made_shown_and_used_alike() {
     let room = Room::new();

@@ -227,3 +227,20 @@ fn all_values_survive_a_round_trip_through_reals() {
     assert_eq!(photo.rgb::<f32>().data, values);
     assert_eq!(photo.rgb8().data[128 * 3 * 257], 128);
 }
+
+/// The tables of libjpeg at qualities 90 and 50 have mean steps of 11.5 and 57.6 for lightness.
+#[test]
+fn what_a_jpeg_lost_is_known() {
+    let kind = PixelKind::new(false, false, false);
+    let photo = picture(kind, Format::Png, 37, 53);
+    let noise = |quality: u8| {
+        let mut bytes = Vec::new();
+        let options = WriteOptions { jpeg_quality: quality };
+        photo.encode(Format::Jpeg, &options, &mut bytes).unwrap();
+        255.0 * Photo::decode(&bytes).unwrap().compression_noise()
+    };
+    let (fine, coarse) = (noise(90), noise(50));
+    assert!((fine - 0.9 * 11.5f64.sqrt()).abs() < 0.05, "{fine}");
+    assert!((coarse - 0.9 * 57.6f64.sqrt()).abs() < 0.05, "{coarse}");
+    assert_eq!(there_and_back(&photo, Format::Png).0.compression_noise(), 0.0);
+}

@@ -53,6 +53,9 @@ pub struct Report {
     pub noise: f64,
     /// λ of the least-squares start, if there was one (only by [`super::photo::upscale`]).
     pub lambda: Option<f64>,
+    /// Whether λ is ten times what the noise asks for, because the blur did not explain the photo
+    /// (only by [`super::photo::upscale`]).
+    pub careful: bool,
 }
 
 impl Report {

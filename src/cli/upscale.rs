@@ -288,7 +288,7 @@ fn one(args: &Args, setup: &Setup, engine: &AnyEngine, pair: &paths::Pair, photo
     if args.talk.verbose {
         let off = consistency(photo, &result, &setup.blur.degradation);
         eprintln!("mzsr: {name}: {}", verdict(photo, &result, &report, off));
-        if !explains(off, report.noise) {
+        if report.careful || !explains(off, report.noise) {
             warn(&format!(
                 "{name}: the assumed blur does not explain this photo, which is sharper than it allows: \
                  try a narrower --kernel, or another --downsample"
@@ -315,6 +315,9 @@ fn verdict(photo: &Photo, result: &Photo, report: &Report, off: f64) -> String {
     };
     if let Some(lambda) = report.lambda {
         text += &format!(", noise about {:.2} of 255, lambda {lambda:.2e}", 255.0 * report.noise);
+        if report.careful {
+            text += " (ten times what the noise asks for)";
+        }
     }
     text + &format!(", D(result) is {:.2} of 255 off the photo", 255.0 * off)
 }

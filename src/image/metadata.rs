@@ -22,9 +22,10 @@ pub(super) fn complete(photo: &mut Photo, bytes: &[u8]) -> Result<(), String> {
         Format::Jpeg if !jpeg_ends(bytes) => {
             return Err("cannot be read as JPEG: it is cut off before the end of the picture".into());
         }
+        Format::Jpeg => photo.quantised = quantisation(bytes),
         Format::WebP if animated_webp(bytes) => photo.warn("of the animation the first picture is taken"),
         Format::Tiff => tiff::complete(photo, bytes),
-        Format::Jpeg | Format::WebP | Format::Bmp => {}
+        Format::WebP | Format::Bmp => {}
     }
     photo.icc.take_if(|icc| icc.is_empty());
     if photo.icc.as_ref().is_some_and(|icc| icc.get(16..20) == Some(b"CMYK")) {
@@ -61,6 +62,26 @@ fn complete_png(photo: &mut Photo, bytes: &[u8]) {
 
 fn animated_webp(bytes: &[u8]) -> bool {
     bytes.get(12..16) == Some(b"VP8X") && bytes.get(20).is_some_and(|flags| flags & 2 != 0)
+}
+
+/// The mean step of a JPEG's first quantisation table, of 8 or 16 bits a step.
+fn quantisation(bytes: &[u8]) -> Option<f64> {
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
+        match marker {
+            0xff => at += 1,
+            0x01 | 0xd0..=0xd8 => at += 2,
+            0xda => return None,
+            0xdb => {
+                let wide = bytes.get(at + 4)? >> 4 != 0;
+                let table = bytes.get(at + 5..at + if wide { 133 } else { 69 })?;
+                let steps = |two: &[u8]| two.iter().fold(0.0, |step, &byte| 256.0 * step + f64::from(byte));
+                return Some(table.chunks_exact(if wide { 2 } else { 1 }).map(steps).sum::<f64>() / 64.0);
+            }
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
+        }
+    }
+    None
 }
 
 /// Whether an end-of-image marker follows the first scan.

@@ -165,7 +165,17 @@ fn decoded<D: ImageDecoder>(mut decoder: D, format: Format) -> std::result::Resu
         decoder.read_image(&mut data).map_err(line)?;
         Samples::Eight(data)
     };
-    let photo = Photo { height: height as usize, width: width as usize, kind, samples, format, warnings, icc, exif };
+    let photo = Photo {
+        height: height as usize,
+        width: width as usize,
+        kind,
+        samples,
+        format,
+        warnings,
+        quantised: None,
+        icc,
+        exif,
+    };
     Ok((photo, orientation))
 }
 

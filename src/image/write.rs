@@ -158,7 +158,7 @@ impl Photo {
         let samples = Samples::Eight(data);
         let (height, width) = (self.height, self.width);
         let (icc, exif, warnings) = (None, None, Vec::new());
-        Cow::Owned(Photo { height, width, kind, samples, format, warnings, icc, exif })
+        Cow::Owned(Photo { height, width, kind, samples, format, warnings, quantised: None, icc, exif })
     }
 }
 
