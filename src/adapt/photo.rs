@@ -42,7 +42,7 @@ use super::course::solve_halo;
 use super::plan::Job;
 use super::restore::{Report, Restorer, back_project};
 use super::tiling::{Part, in_bands};
-use super::{Course, Event, Rates};
+use super::{Course, Event, Plan, Rates};
 use crate::degrade::{Degradation, LeastSquares, estimate_noise, high_size, resize_window};
 use crate::engine::{Engine, Window};
 use crate::image::Photo;
@@ -152,40 +152,42 @@ pub fn upscale<E: Engine<Elem = f32>>(
     request: &Request<'_>,
     events: &mut dyn FnMut(Event),
 ) -> Result<(Photo, Report)> {
-    let noise = estimate_noise::<f32>(&photo.rgb()).hypot(photo.compression_noise());
-    let lambda = LeastSquares::lambda_for(noise);
-    let (result, mut report) = upscale_with(engine, photo, request, lambda, events)?;
-    report.noise = noise;
-    let Method::Mzsr(Adaptation { lambda: None, .. }) = request.method else { return Ok((result, report)) };
-    if report.lambda.is_none() || reaches(consistency(photo, &result, request.degradation), noise) {
-        return Ok((result, report));
-    }
-    drop(result);
-    let (result, report) = upscale_with(engine, photo, request, CAUTION * lambda, events)?;
-    Ok((result, Report { noise, careful: true, ..report }))
-}
-
-/// With this λ where none is given.
-fn upscale_with<E: Engine<Elem = f32>>(
-    engine: &E,
-    photo: &Photo,
-    request: &Request<'_>,
-    lambda: f64,
-    events: &mut dyn FnMut(Event),
-) -> Result<(Photo, Report)> {
     let job = request.job(photo);
     let mut plan = job.plan(request.memory)?;
     if let Method::Mzsr(adaptation) = request.method {
         let channels = adaptation.weights.architecture.channels.iter().copied().max().unwrap_or(1);
         plan = plan.within(engine.largest() / channels, job.halo);
     }
-    let degradation = request.degradation;
-    let scale = degradation.scale();
-    let (height, width) = (high_size(photo.height(), scale), high_size(photo.width(), scale));
-    if let Some(kernel) = degradation.kernel() {
+    if let Some(kernel) = request.degradation.kernel() {
         kernel.check_fits(photo.height(), photo.width())?;
     }
     let colours: Raster<f32> = photo.rgb();
+    let noise = estimate_noise(&colours).hypot(photo.compression_noise());
+    let lambda = LeastSquares::lambda_for(noise);
+    let (result, mut report) = upscale_with(engine, photo, &colours, request, plan, lambda, events)?;
+    report.noise = noise;
+    let Method::Mzsr(Adaptation { lambda: None, .. }) = request.method else { return Ok((result, report)) };
+    if report.lambda.is_none() || reaches(consistency(photo, &result, request.degradation), noise) {
+        return Ok((result, report));
+    }
+    drop(result);
+    let (result, report) = upscale_with(engine, photo, &colours, request, plan, CAUTION * lambda, events)?;
+    Ok((result, Report { noise, careful: true, ..report }))
+}
+
+/// The same of the photo's `colours`, in the tiles of `plan`, with this λ where none is given.
+fn upscale_with<E: Engine<Elem = f32>>(
+    engine: &E,
+    photo: &Photo,
+    colours: &Raster<f32>,
+    request: &Request<'_>,
+    mut plan: Plan,
+    lambda: f64,
+    events: &mut dyn FnMut(Event),
+) -> Result<(Photo, Report)> {
+    let degradation = request.degradation;
+    let scale = degradation.scale();
+    let (height, width) = (high_size(photo.height(), scale), high_size(photo.width(), scale));
     let lambda = |given: Option<f64>| given.unwrap_or(lambda);
     let alpha: Option<Raster<f32>> = photo.alpha();
     let cubic = |low: &Raster<f32>, rows: Range<usize>| match request.method {
@@ -219,7 +221,7 @@ fn upscale_with<E: Engine<Elem = f32>>(
                     ensemble: adaptation.ensemble,
                     back_project: request.back_project,
                 };
-                let made = restorer.restore(&colours, events, &mut |y, band| {
+                let made = restorer.restore(colours, events, &mut |y, band| {
                     range = band.data.iter().fold(range, |(min, max), &v| (min.min(v), max.max(v)));
                     put(y, band)
                 });
@@ -258,15 +260,15 @@ fn upscale_with<E: Engine<Elem = f32>>(
                 Ok(())
             })?;
             if request.back_project > 0 {
-                (0..request.back_project).for_each(|_| back_project(&mut whole, &colours, degradation));
+                (0..request.back_project).for_each(|_| back_project(&mut whole, colours, degradation));
                 put(0, whole)?;
             }
             Report::default()
         }
         Method::Bicubic | Method::Aligned if request.back_project > 0 => {
-            let mut whole = cubic(&colours, 0..height);
+            let mut whole = cubic(colours, 0..height);
             for _ in 0..request.back_project {
-                back_project(&mut whole, &colours, degradation);
+                back_project(&mut whole, colours, degradation);
             }
             put(0, whole)?;
             Report::default()
@@ -275,7 +277,7 @@ fn upscale_with<E: Engine<Elem = f32>>(
             for y in (0..height).step_by(BAND) {
                 let rows = y..(y + BAND).min(height);
                 let done = rows.end as f64 / height as f64;
-                put(y, cubic(&colours, rows))?;
+                put(y, cubic(colours, rows))?;
                 events(Event::Progress(done));
             }
             Report::default()
@@ -315,8 +317,8 @@ pub fn consistency(photo: &Photo, result: &Photo, degradation: &Degradation) -> 
     let core = Window { y: (high.0 - height) / 2, x: (high.1 - width) / 2, height, width };
     let part = Part::around(core, 0, scale, low, high);
     let Window { y, x, height, width } = part.high;
-    let made = degradation.apply(&result.rgb::<f32>().crop(y, x, height, width));
-    let seen = photo.rgb::<f32>().crop(part.low.y, part.low.x, part.low.height, part.low.width);
+    let made = degradation.apply(&result.crop(y, x, height, width).rgb::<f32>());
+    let seen: Raster<f32> = photo.crop(part.low.y, part.low.x, part.low.height, part.low.width).rgb();
     let (rows, columns) = (seen.height.min(made.height), seen.width.min(made.width));
     // What lies at a cut sees a mirror there instead of the photo.
     let reach = (solve_halo(degradation) as f64 / scale) as usize;

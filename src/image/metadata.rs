@@ -66,18 +66,22 @@ fn animated_webp(bytes: &[u8]) -> bool {
 
 /// The mean step of a JPEG's first quantisation table, of 8 or 16 bits a step.
 fn quantisation(bytes: &[u8]) -> Option<f64> {
+    let table = bytes.get(jpeg_segment(bytes, 0xdb)? + 4..)?;
+    let wide = table.first()? >> 4 != 0;
+    let step = |bytes: &[u8]| bytes.iter().fold(0.0, |step, &byte| 256.0 * step + f64::from(byte));
+    let width = if wide { 2 } else { 1 };
+    Some(table.get(1..1 + 64 * width)?.chunks_exact(width).map(step).sum::<f64>() / 64.0)
+}
+
+/// Where a JPEG's first segment with this marker begins, among those before the first scan and with it.
+fn jpeg_segment(bytes: &[u8], wanted: u8) -> Option<usize> {
     let mut at = 2;
     while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
         match marker {
+            _ if marker == wanted => return Some(at),
             0xff => at += 1,
             0x01 | 0xd0..=0xd8 => at += 2,
-            0xda => return None,
-            0xdb => {
-                let wide = bytes.get(at + 4)? >> 4 != 0;
-                let table = bytes.get(at + 5..at + if wide { 133 } else { 69 })?;
-                let steps = |two: &[u8]| two.iter().fold(0.0, |step, &byte| 256.0 * step + f64::from(byte));
-                return Some(table.chunks_exact(if wide { 2 } else { 1 }).map(steps).sum::<f64>() / 64.0);
-            }
+            0xda => break,
             _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
         }
     }
@@ -86,16 +90,10 @@ fn quantisation(bytes: &[u8]) -> Option<f64> {
 
 /// Whether an end-of-image marker follows the first scan.
 fn jpeg_ends(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
-        match marker {
-            0xff => at += 1,
-            0x01 | 0xd0..=0xd8 => at += 2,
-            0xda => break,
-            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-        }
-    }
-    bytes.get(at..).is_some_and(|scan| scan.windows(2).any(|two| two == [0xff, 0xd9]))
+    // Where the segments are odd and the decoder did not mind, anywhere.
+    bytes
+        .get(jpeg_segment(bytes, 0xda).unwrap_or(2)..)
+        .is_some_and(|scan| scan.windows(2).any(|two| two == [0xff, 0xd9]))
 }
 
 /// The orientation that EXIF asks for.

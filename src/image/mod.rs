@@ -193,6 +193,24 @@ impl Photo {
         colours
     }
 
+    /// `height` × `width` pixels from row `y` and column `x` on, of the same kind, without metadata.
+    ///
+    /// # Panics
+    /// When they are not all inside.
+    pub(crate) fn crop(&self, y: usize, x: usize, height: usize, width: usize) -> Photo {
+        let c = self.kind.channels();
+        fn rows<S: Copy>(data: &[S], [y, height, x, width, line]: [usize; 5]) -> Vec<S> {
+            let row = |row: &[S]| row[x..x + width].to_vec();
+            data[y * line..(y + height) * line].chunks_exact(line).flat_map(row).collect()
+        }
+        let place = [y, height, x * c, width * c, self.width * c];
+        let samples = match &self.samples {
+            Samples::Eight(data) => Samples::Eight(rows(data, place)),
+            Samples::Sixteen(data) => Samples::Sixteen(rows(data, place)),
+        };
+        Photo { samples, ..Photo::new(self.kind, self.format, height, width) }
+    }
+
     /// Alpha in [0, 1], one value a pixel, where the kind has it.
     pub fn alpha<T: Real>(&self) -> Option<Raster<T>> {
         let c = self.kind.channels();
