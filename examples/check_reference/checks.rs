@@ -367,7 +367,7 @@ fn network<E: Engine>(engine: &E, file: &File, tally: &mut Tally<'_>) -> Result<
         for (name, weights, second_order) in
             [("meta_last_second", &last, true), ("meta_all_second", &all, true), ("meta_last_first", &last, false)]
         {
-            let inner = Inner { rates: &rates, weights, second_order };
+            let inner = Inner { rates: &rates, weights, before: 0.0, second_order };
             let made = meta_gradient(&network, &params, &task, &inner)?;
             if name == "meta_last_second" {
                 tally.line(
@@ -389,7 +389,7 @@ fn network<E: Engine>(engine: &E, file: &File, tally: &mut Tally<'_>) -> Result<
                 return Err(Error::input("learned rates need a column for each layer"));
             }
             let rates: Vec<Vec<f64>> = (0..updates).map(|k| table[k * layers..(k + 1) * layers].to_vec()).collect();
-            let inner = Inner { rates: &rates, weights: &all, second_order: true };
+            let inner = Inner { rates: &rates, weights: &all, before: 0.0, second_order: true };
             let made = meta_gradient(&network, &params, &task, &inner)?;
             tally.line(&say("learned loss"), relative(&[made.loss], &loss_of("learned.loss")?), near);
             tally.line(&say("learned"), relative(&engine.download(&made.gradient)?, &vector("learned")?), meta_bound);

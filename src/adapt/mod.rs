@@ -10,7 +10,7 @@ pub(crate) mod geometry;
 pub mod photo;
 pub mod plan;
 mod restore;
-mod son;
+pub(crate) mod son;
 mod tiling;
 
 pub use course::Course;

@@ -38,6 +38,19 @@ impl InnerRates {
         InnerRates { layers, average: logarithms.clone(), first: zero.clone(), second: zero, logarithms }
     }
 
+    /// Those of weights that were meta-trained before; none where they have too few.
+    pub(super) fn of_weights(meta: &Meta, layers: usize, rates: &Rates, updates: usize) -> Option<Self> {
+        if updates < meta.updates {
+            return None;
+        }
+        let mut begun = InnerRates::new(meta, layers);
+        for (i, logarithm) in begun.logarithms.iter_mut().enumerate() {
+            *logarithm = rates.of(i / layers, i % layers).clamp(RANGE[0], RANGE[1]).ln();
+        }
+        begun.average.clone_from(&begun.logarithms);
+        Some(begun)
+    }
+
     /// What does not belong to such a recipe and network.
     pub(super) fn check(&self, meta: &Meta, layers: usize) -> Result<(), String> {
         let lists = [&self.logarithms, &self.first, &self.second, &self.average];
@@ -124,6 +137,10 @@ mod tests {
         };
         near(&rates.now(&meta)[1], [0.2, 0.2]);
         // Adam's first step is the rate, whatever the gradient's size.
+        // A training that goes on from a file of these.
+        let file = with_tail(&rates.now(&meta), 0.5);
+        assert_eq!(InnerRates::of_weights(&meta, 2, &file, 2), Some(rates.clone()));
+        assert_eq!(InnerRates::of_weights(&meta, 2, &file, 1), None);
         rates.learn(&meta, &[vec![1.0, -1e3], vec![0.0, 1e-2]], 0.5, [0.9, 0.999], 1, Some(0.5));
         let up = 0.5f64.exp();
         near(&rates.now(&meta)[0], [0.1 / up, 0.1 * up]);

@@ -27,17 +27,19 @@ pub struct Inner<'a> {
     pub rates: &'a [Vec<f64>],
     /// The weight of the outer loss after each update (as many as updates).
     pub weights: &'a [f64],
+    /// The weight of the outer loss before any.
+    pub before: f64,
     /// Whether the Hessian term is kept (exact), or left out (first order).
     pub second_order: bool,
 }
 
 /// A meta-gradient and what came with it.
 pub struct MetaGradient<T> {
-    /// Σ weight_k · L_test(θ_k), k = 1 … K.
+    /// Σ weight_k · L_test(θ_k), k = 0 … K, where weight₀ is [`Inner::before`].
     pub loss: f64,
     /// The losses on the training pairs before each update.
     pub inner_losses: Vec<f64>,
-    /// The losses on the test pairs after each update; only where the weight is not 0.
+    /// The losses on the test pairs before any update and after each; only where the weight is not 0.
     pub outer_losses: Vec<Option<f64>>,
     /// With respect to the parameters before the first update (flat).
     pub gradient: T,
@@ -67,7 +69,7 @@ fn gradient<E: Engine>(
 /// θ_{k+1} = θ_k − α_k ⊙ g_train(θ_k), k = 0 … K−1.
 ///
 /// Backwards: u = w_K ∇L_test(θ_K); for k = K−1 … 0: ∂/∂α_k = −⟨g_k, u⟩ layer by layer, then
-/// u ← u − H_train(θ_k)(α_k ⊙ u) + w_k ∇L_test(θ_k), with w₀ = 0.
+/// u ← u − H_train(θ_k)(α_k ⊙ u) + w_k ∇L_test(θ_k).
 pub fn meta_gradient<E: Engine>(
     network: &Network<'_, E>,
     params: &E::Tensor,
@@ -105,15 +107,17 @@ pub fn meta_gradient<E: Engine>(
         trajectory.push(next);
     }
 
-    let mut outer_losses = vec![None; inner.rates.len()];
+    let mut outer_losses = vec![None; inner.rates.len() + 1];
+    let mut sum = 0.0;
     let mut outer = |k: usize| -> Result<Option<(f64, E::Tensor)>> {
-        // Weight k − 1 belongs to the parameters after k updates; those before any have none.
-        let weight = if k == 0 { 0.0 } else { inner.weights.get(k - 1).copied().unwrap_or(0.0) };
+        // Weight k − 1 belongs to the parameters after k updates.
+        let weight = k.checked_sub(1).map_or(inner.before, |k| inner.weights.get(k).copied().unwrap_or(0.0));
         if weight == 0.0 {
             return Ok(None);
         }
         let (loss, gradient) = gradient(network, &trajectory[k], &task.x_test, &task.y_test)?;
-        outer_losses[k - 1] = Some(loss);
+        sum += weight * loss;
+        outer_losses[k] = Some(loss);
         Ok(Some((weight, gradient)))
     };
     let mut u = engine.zeros(flat)?;
@@ -157,12 +161,11 @@ pub fn meta_gradient<E: Engine>(
             engine.axpy(0..flat.len(), weight, &gradient, &mut u)?;
         }
     }
-    let loss = outer_losses.iter().zip(inner.weights).map(|(loss, weight)| weight * loss.unwrap_or(0.0)).sum();
     let adapted = match trajectory.pop() {
         Some(last) => last,
         None => engine.duplicate(params)?,
     };
-    Ok(MetaGradient { loss, inner_losses, outer_losses, gradient: u, rate_gradient, adapted })
+    Ok(MetaGradient { loss: sum, inner_losses, outer_losses, gradient: u, rate_gradient, adapted })
 }
 
 #[cfg(test)]
@@ -194,7 +197,7 @@ mod tests {
         let rates = vec![vec![0.05, 0.02, 0.03], vec![0.01, 0.04, 0.02]];
         let run = |params: &[f64], rates: &[Vec<f64>], second_order| {
             let params = engine.upload(Shape::flat(params.len()), params).unwrap();
-            let inner = Inner { rates, weights: &[0.3, 0.7], second_order };
+            let inner = Inner { rates, weights: &[0.3, 0.7], before: 0.4, second_order };
             meta_gradient(&network, &params, &task, &inner).unwrap()
         };
         let made = run(&params, &rates, true);

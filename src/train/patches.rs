@@ -63,19 +63,21 @@ struct Case {
     lambda: f64,
 }
 
-/// A patch × patch square of a photo, turned.
+/// A square of a photo, turned.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     photo: &'a Raster<u8>,
     y: usize,
     x: usize,
+    /// Rows and columns.
+    side: usize,
     turn: Turn,
 }
 
 impl Place<'_> {
-    /// Whether two squares of `patch` pixels share any.
-    fn meets(&self, other: &Place<'_>, patch: usize) -> bool {
-        let near = |a: usize, b: usize| a.abs_diff(b) < patch;
+    /// Whether two squares share a pixel.
+    fn meets(&self, other: &Place<'_>) -> bool {
+        let near = |a: usize, b: usize| a < b + other.side && b < a + self.side;
         std::ptr::eq(self.photo, other.photo) && near(self.y, other.y) && near(self.x, other.x)
     }
 }
@@ -102,6 +104,11 @@ impl Earlier {
 /// Number `index` of the eight flips and rotations.
 fn turn(index: usize) -> Turn {
     Turn { transpose: index & 1 != 0, vertical: index & 2 != 0, horizontal: index & 4 != 0 }
+}
+
+/// HR pixels on each side whose LR photo holds a patch of `patch` pixels.
+pub(super) fn father(patch: usize, scale: f64) -> usize {
+    (patch as f64 * scale).ceil() as usize
 }
 
 /// HR pixels around a patch that its LR, or the upscale of that, depends on, and one scale more.
@@ -199,9 +206,9 @@ impl Patches {
         Ok(Case { degradation, sigma, lambda })
     }
 
-    fn place(&self, random: &mut Pcg64) -> Place<'_> {
-        let (photo, y, x) = self.photos.pick(random, self.patch);
-        Place { photo, y, x, turn: turn(below(random, 8)) }
+    fn place(&self, random: &mut Pcg64, side: usize) -> Place<'_> {
+        let (photo, y, x) = self.photos.pick(random, side);
+        Place { photo, y, x, side, turn: turn(below(random, 8)) }
     }
 
     /// The places and degradations of the patches of step `step`.
@@ -210,7 +217,7 @@ impl Patches {
             return (0..self.batch as u64)
                 .map(|index| {
                     let mut random = generator(self.seed, Purpose::Patch, step, index);
-                    let place = self.place(&mut random);
+                    let place = self.place(&mut random, self.patch);
                     let case = match self.blurs {
                         None => self.draw(&mut random)?,
                         Some(blurs) => {
@@ -228,15 +235,17 @@ impl Patches {
             let case = self.draw(&mut generator(self.seed, Purpose::Task, step, task as u64))?;
             for index in task * task_patches..(task + 1) * task_patches {
                 let mut random = generator(self.seed, Purpose::Patch, step, index as u64);
-                let mut place = self.place(&mut random);
-                let learned = &plan[task * task_patches..];
-                let learned = &learned[..learned.len().min(meta.train)];
-                if index - task * task_patches >= meta.train {
+                let learns = index - task * task_patches < meta.train;
+                let side = if learns && meta.sons { father(self.patch, case.degradation.scale()) } else { self.patch };
+                let mut place = self.place(&mut random, side);
+                // A son and its father, the LR photo, give nothing of the HR photo away.
+                if !learns && !meta.sons {
+                    let learned = &plan[task * task_patches..][..meta.train];
                     for _ in 0..MAX_DRAWS {
-                        if !learned.iter().any(|(other, _)| place.meets(other, self.patch)) {
+                        if !learned.iter().any(|(other, _)| place.meets(other)) {
                             break;
                         }
-                        place = self.place(&mut random);
+                        place = self.place(&mut random, side);
                     }
                 }
                 plan.push((place, case.clone()));
@@ -245,15 +254,28 @@ impl Patches {
         Ok(plan)
     }
 
-    /// Network input and HR target of a place.
+    /// Network input and HR target of a place; of one as large as a [`father`], those of the adaptation
+    /// to its LR photo: what is made of its son, and itself.
     fn pair(&self, place: Place<'_>, case: &Case, seed: u64, pass: usize) -> Result<[Raster<f32>; 2]> {
-        let Place { photo, y, x, turn } = place;
-        let margin = margin(case.degradation.scale(), &self.degradation);
-        let (context, (y, x)) = surroundings(photo, (y, x), self.patch, margin, turn);
+        let Place { photo, y, x, side, turn } = place;
+        let scale = case.degradation.scale();
+        let of_a_son = side > self.patch;
+        // A father's margin is as wide in its own pixels.
+        let margin = margin(scale, &self.degradation);
+        let around = if of_a_son { margin + (scale * margin as f64).ceil() as usize } else { margin };
+        let (context, (y, x)) = surroundings(photo, (y, x), side, around, turn);
         let noise = Noise { sigma: case.sigma, seed };
         let low = degraded(&context, &case.degradation, noise, self.degradation.round);
-        let input = self.input(case, &low, (context.height, context.width), pass)?;
-        Ok([input, context].map(|whole| whole.crop(y, x, self.patch, self.patch)))
+        let (low, target, (y, x)) = if of_a_son {
+            let inside = |at: usize, size: usize| ((at as f64 / scale).ceil() as usize).min(size - self.patch);
+            let at = (inside(y, low.height), inside(x, low.width));
+            // As `Son` makes it.
+            (case.degradation.apply(&low).map(|v| v.clamp(0.0, 1.0)), low, at)
+        } else {
+            (low, context, (y, x))
+        };
+        let input = self.input(case, &low, (target.height, target.width), pass)?;
+        Ok([input, target].map(|whole| whole.crop(y, x, self.patch, self.patch)))
     }
 
     /// The patches of step `step`, made on the threads of the pool that this is called in.
@@ -435,7 +457,7 @@ mod tests {
             assert_eq!(plan.len(), 12);
             for task in plan.chunks(4) {
                 assert!(task.iter().all(|(_, case)| case.degradation.kernel() == task[0].1.degradation.kernel()));
-                let meets = |a: usize, b: usize| task[a].0.meets(&task[b].0, 16);
+                let meets = |a: usize, b: usize| task[a].0.meets(&task[b].0);
                 assert!(![(0, 2), (0, 3), (1, 2), (1, 3)].into_iter().any(|(a, b)| meets(a, b)));
                 kernels.push(task[0].1.degradation.kernel().cloned());
             }
@@ -444,6 +466,42 @@ mod tests {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         assert_eq!(one.install(|| patches.batch(3).unwrap()), patches.batch(3).unwrap());
         assert_eq!(patches.batch(3).unwrap().input.len(), 12 * 16 * 16 * 3);
+    }
+
+    /// The updates of a task learn what a photo's adaptation would: from its LR pixels and their son.
+    #[test]
+    fn a_task_learns_from_sons() {
+        for scale in [2.0, 2.5, 3.0] {
+            let text = format!(
+                "steps = 9\n[model]\nname = \"x\"\nscale = {scale}\n[data]\nphotos = [\"a\"]\npatch = 16\n\
+                 [degradation]\nkernels = \"gaussian\"\n[optimiser]\nrate = 1e-3\n[output]\nfolder = \"o\"\n\
+                 [meta]\ntasks = 1\ntrain = 3\ntest = 1\nupdates = 1\nrate = 0.1\nsons = true\n"
+            );
+            let recipe = Recipe::parse(&text).unwrap();
+            assert_eq!(recipe.side(), father(16, scale));
+            let whole = photo(recipe.side(), recipe.side());
+            let patches = Patches::new(&recipe, Photos::new(vec![whole.clone()], &[1.0]), &[]).unwrap();
+            let batch = patches.batch(1).unwrap();
+            let plan = patches.plan(1).unwrap();
+            let size = 16 * 16 * 3;
+            for (index, (place, case)) in plan.iter().enumerate() {
+                let turned = light::<f32>(&place.turn.apply(&whole));
+                let low: Raster<f32> = light(&eight_bits(&case.degradation.apply(&turned)));
+                let target = &batch.target[index * size..][..size];
+                if index == 3 {
+                    assert_eq!(place.side, 16);
+                    continue;
+                }
+                // The only place of so small a photo.
+                assert_eq!((place.y, place.x, place.side), (0, 0, recipe.side()));
+                assert_eq!(target, low.crop(0, 0, 16, 16).data);
+                let course = Course { lambda: case.lambda, ..recipe.model.course() };
+                let son = crate::adapt::son::Son::of(low, &case.degradation, &course, Vec::new());
+                let input = son.input.crop(0, 0, 16, 16);
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+                assert!(batch.input[index * size..][..size].iter().zip(&input.data).all(near), "{scale} {index}");
+            }
+        }
     }
 
     #[test]

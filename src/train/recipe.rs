@@ -63,14 +63,19 @@
 //! tasks = 2                       # a step; required
 //! train = 4                       # patches that a task's updates learn from; required
 //! test = 4                        # patches, of other places, that judge them; required
+//! sons = true                     # the updates learn from LR patches and their sons, as they do from
+//!                                 # a photo; by default from HR patches and their LR, as in the paper
 //! updates = 5                     # required
 //! rate = 1e-2                     # of the updates, or a list with one for each; required
 //! learn = 0.02                    # the rates are learned, one for each layer and update: this is the
 //!                                 # rate of Adam on their logarithms, which follows the optimiser's
 //!                                 # schedule; default: they stay as they are
+//! initial_rates = true            # they begin with those of [model] initial, which was meta-trained for
+//!                                 # as many updates at least; default: with rate
 //! order = 2                       # exact meta-gradients; 1 leaves the Hessian out
 //! weights = "annealed"            # of the loss after each update: the paper's, all equal at first, or a
 //!                                 # list of them that sums to 1
+//! before = 0.5                    # of the loss before any update, beside them; default 0
 //! anneal = 3333.3                 # steps in which an annealed weight would fall to 0
 //! tail = 0.5                      # rates of updates beyond these: each is the last one times this
 //!
@@ -93,6 +98,7 @@
 //!
 //! Paths are relative to the current directory, those of photos to `--data` if it is given.
 
+use super::patches::father;
 use crate::adapt::Course;
 use crate::degrade::{self, Downsample, Start};
 use crate::kernel::Kernel;
@@ -327,6 +333,9 @@ pub struct Meta {
     pub train: usize,
     /// Patches, of other places, that judge what they made.
     pub test: usize,
+    /// Whether the updates learn from LR patches and their sons instead of HR patches and their LR.
+    #[serde(default)]
+    pub sons: bool,
     /// Updates of a task.
     pub updates: usize,
     /// Their rates: one for all or one for each. Learned ones begin with them.
@@ -334,12 +343,18 @@ pub struct Meta {
     pub rate: Vec<f64>,
     /// The rate of Adam on the logarithms of the rates; they are fixed if absent.
     pub learn: Option<f64>,
+    /// Whether learned rates begin with those of [`Model::initial`].
+    #[serde(default)]
+    pub initial_rates: bool,
     /// 2 for exact meta-gradients, 1 without the Hessian.
     #[serde(default = "Meta::default_order")]
     pub order: u8,
     /// What the loss after each update counts.
     #[serde(default)]
     pub weights: OuterWeights,
+    /// What the loss before any update counts, beside them.
+    #[serde(default)]
+    pub before: f64,
     /// Steps in which the annealed weight of an update but the last would fall from its first
     /// value to 0.
     #[serde(default = "Meta::default_anneal")]
@@ -712,6 +727,13 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Resul
 }
 
 impl Recipe {
+    /// The rows and columns that a photo must have.
+    pub fn side(&self) -> usize {
+        let scale = self.model.scale.iter().copied().fold(1.0, f64::max);
+        let sons = self.meta.as_ref().is_some_and(|meta| meta.sons);
+        if sons { father(self.data.patch, scale) } else { self.data.patch }
+    }
+
     /// Reads and checks a recipe; returns it with its text.
     ///
     /// # Errors
@@ -817,9 +839,6 @@ impl Recipe {
                 return no("[data] blurs", format!("= {blurs}: use a divisor of batch = {}", data.batch));
             }
         }
-        if model.fit && self.meta.is_some() {
-            return no("[model] fit", "is for training without [meta]: leave it out".to_owned());
-        }
         let (patches, key) = match &self.meta {
             None if data.batch == 0 => {
                 return no("[data] batch", "is missing or 0: use at least 1 (8 is usual)".to_owned());
@@ -830,6 +849,9 @@ impl Recipe {
             }
             Some(meta) => {
                 meta.check()?;
+                if meta.initial_rates && model.initial.is_none() {
+                    return no("[meta] initial_rates", "need [model] initial: add it, or leave them out".to_owned());
+                }
                 let task = meta.train.checked_add(meta.test);
                 (task.and_then(|task| task.checked_mul(meta.tasks)), "[meta] tasks")
             }
@@ -970,6 +992,9 @@ impl Meta {
         if let Some(learn) = self.learn.filter(|learn| !(learn.is_finite() && *learn > 0.0)) {
             return no("learn", format!("= {learn}: use a number above 0 (0.02 is usual), or leave it out"));
         }
+        if self.initial_rates && self.learn.is_none() {
+            return no("initial_rates", "are for rates that are learned: add learn, or leave it out".to_owned());
+        }
         if !(1..=2).contains(&self.order) {
             return no("order", format!("= {}: use 2 (exact), or 1 (without the Hessian)", self.order));
         }
@@ -986,6 +1011,9 @@ impl Meta {
                     format!("= {weights:?}: use {count} numbers of at least 0 (the last one above) that sum to 1"),
                 );
             }
+        }
+        if !(self.before.is_finite() && self.before >= 0.0) {
+            return no("before", format!("= {}: use a number of at least 0", self.before));
         }
         if !(self.anneal.is_finite() && self.anneal > 0.0) {
             return no("anneal", format!("= {}: use a number of steps above 0", self.anneal));
@@ -1204,11 +1232,14 @@ folder = \"o\"
             (meta("batch = 8\n", "").replace("rate = 0.01", "rate = -1"), "[meta] rate"),
             (meta("batch = 8\n", "").replace("rate = 0.01", "rate = [0.1, 0.1]"), "[meta] rate"),
             (meta("batch = 8\n", "learn = 0"), "[meta] learn"),
+            (meta("batch = 8\n", "initial_rates = true"), "[meta] initial_rates"),
+            (meta("batch = 8\n", "learn = 0.1\ninitial_rates = true"), "[meta] initial_rates"),
             (meta("batch = 8\n", "order = 3"), "[meta] order"),
             (meta("batch = 8\n", "weights = [1.0]"), "[meta] weights"),
             (meta("batch = 8\n", "weights = [0.5, 0.5, 0.0]"), "[meta] weights"),
             (meta("batch = 8\n", "weights = [0.5, 0.0, 0.6]"), "[meta] weights"),
             (meta("batch = 8\n", "weights = \"annelaed\""), "annealed"),
+            (meta("batch = 8\n", "before = -1"), "[meta] before"),
             (meta("batch = 8\n", "anneal = 0"), "[meta] anneal"),
             (meta("batch = 8\n", "tail = 2"), "[meta] tail"),
             (gaussian("size = 14\n"), "size"),

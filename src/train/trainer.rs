@@ -108,7 +108,7 @@ pub(super) fn train<E: Engine<Elem = f32>>(
         None => first_weights(recipe, &architecture, &before)?,
         Some(_) => Vec::new(),
     };
-    let photos = Photos::read(&options.data, &recipe.data.photos, recipe.data.patch)?;
+    let photos = Photos::read(&options.data, &recipe.data.photos, recipe.side())?;
     let judge_on = |everything: bool| {
         let wanted = recipe.validation.as_ref().filter(|validation| !everything || validation.final_on_all);
         wanted.map(|validation| Judge::read(&options.data, &recipe.model, validation, everything, &before)).transpose()
@@ -157,7 +157,7 @@ pub(super) fn train<E: Engine<Elem = f32>>(
                 history: Vec::new(),
                 loss_sum: 0.0,
                 loss_count: 0,
-                rates: recipe.meta.as_ref().map(|meta| InnerRates::new(meta, architecture.depth())),
+                rates: first_rates(recipe, &architecture)?,
             };
             (state, tensors)
         }
@@ -295,6 +295,28 @@ fn first_weights(recipe: &Recipe, architecture: &Architecture, before: &[f32]) -
     Ok(params)
 }
 
+/// The rates that a meta-training begins with.
+fn first_rates(recipe: &Recipe, architecture: &Architecture) -> Result<Option<InnerRates>> {
+    let Some(meta) = &recipe.meta else { return Ok(None) };
+    let layers = architecture.depth();
+    match &recipe.model.initial {
+        Some(path) if meta.initial_rates => {
+            let info = Weights::load(path)?.info;
+            let rates = Rates(info.rates);
+            let updates = info.updates.unwrap_or(0);
+            InnerRates::of_weights(meta, layers, &rates, updates).map(Some).ok_or_else(|| {
+                let wanted = meta.updates;
+                let what = format!(
+                    "was trained for {updates} updates; [meta] initial_rates needs {wanted}: take lower updates, or \
+                     leave it out"
+                );
+                Error::file(path, what)
+            })
+        }
+        _ => Ok(Some(InnerRates::new(meta, layers))),
+    }
+}
+
 /// The parameters of `passes` passes: those of `weights`, and `last` for each beyond them.
 fn all_passes(weights: &Weights, layout: &Passes, passes: usize, last: &[f32]) -> Vec<f32> {
     (0..passes).fold(Vec::new(), |all, pass| {
@@ -365,8 +387,8 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         let decay = optimiser.ema.map(|decay| decay.min((1.0 + step as f64) / (10.0 + step as f64)));
         let loss = match (&recipe.meta, &mut self.state.rates) {
             (Some(meta), Some(rates)) => {
-                let made =
-                    meta_train::gradient(&self.network, &tensors.params, meta, rates, &batch, &mut tensors.grad)?;
+                let grad = &mut tensors.grad;
+                let made = meta_train::gradient(&self.network, &tensors.params, recipe, meta, rates, &batch, grad)?;
                 if !made.rates.iter().flatten().all(|v| v.is_finite()) {
                     return Err(diverged(step, "gradient of the rates is"));
                 }
@@ -375,13 +397,7 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
                 made.loss
             }
             _ if recipe.model.fit => {
-                let made =
-                    pretrain::fitted_gradient(&self.network, &tensors.params, recipe, &batch, &mut tensors.grad)?;
-                if recipe.model.passes > 1 && !recipe.model.together {
-                    // Later passes share the network's own parameters with the first.
-                    engine.scale(0..self.network.parameter_count(), 0.0, &mut tensors.grad)?;
-                }
-                made
+                pretrain::fitted_gradient(&self.network, &tensors.params, recipe, &batch, &mut tensors.grad)?
             }
             _ => pretrain::gradient(&self.network, &tensors.params, recipe, &batch, &mut tensors.grad)?,
         };
