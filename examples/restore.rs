@@ -31,6 +31,7 @@ fn restore(photo: &str, result: &str, weights: Option<&str>) -> Result<()> {
         adapt_pixels: 750_000,
         ensemble: false,
         lambda: None,
+        otherwise: None,
     };
     let engine = CpuEngine::new(None)?;
     for (name, method) in [("bicubic", Method::Bicubic), ("mzsr", Method::Mzsr(adaptation))] {

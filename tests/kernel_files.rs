@@ -73,6 +73,7 @@ fn what_is_no_kernel_is_refused_with_the_remedy() {
         ("1 2\n3 x\n", "line 2: 'x'"),
         ("1 nan\n", "column 2 is not a finite"),
         ("1 inf\n", "not a finite"),
+        ("0,1 0,2\n0,3 0,4\n", "line 1: decimal commas"),
         ("0 0\n", "sum to 0,"),
         ("1 -3\n", "sum to -2,"),
         ("# nothing\n", "empty"),

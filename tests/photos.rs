@@ -97,6 +97,7 @@ fn every_format_keeps_every_kind_that_it_holds() {
                 }
             }
             if format == Format::Bmp {
+                assert_eq!(back.kind().is_grey(), kind.is_grey() && !kind.has_alpha(), "{about}");
                 assert!(back.icc.is_none() && back.exif.is_none());
                 assert!(warnings.iter().any(|w| w.contains("ICC")) && warnings.iter().any(|w| w.contains("EXIF")));
                 continue;

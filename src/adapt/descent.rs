@@ -115,7 +115,7 @@ impl<'a, E: Engine> Descent<'a, E> {
         guard: bool,
         events: &mut dyn FnMut(Event),
     ) -> Result<(Vec<Update>, f64)> {
-        let mut made = Vec::with_capacity(updates);
+        let mut made = Vec::new();
         if updates == 0 {
             return Ok((made, self.loss(params)?));
         }

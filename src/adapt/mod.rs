@@ -18,7 +18,7 @@ pub(crate) use course::forward;
 pub use descent::{Descent, Update};
 pub use plan::Plan;
 pub(crate) use restore::back_project;
-pub use restore::{Report, Restorer};
+pub use restore::{Care, Report, Restorer};
 pub use son::{Son, most_detailed};
 
 /// Learning rates of plain gradient descent: one row an update, each with one value for the whole

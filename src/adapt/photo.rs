@@ -28,6 +28,7 @@
 //!     adapt_pixels: 750_000,
 //!     ensemble: false,
 //!     lambda: None,
+//!     otherwise: None,
 //! });
 //! let request = Request { degradation: &degradation, method, back_project: 0, memory: 1 << 30 };
 //! let (larger, report) = upscale(&CpuEngine::new(None)?, &photo, &request, &mut |_| {})?;
@@ -40,7 +41,7 @@
 
 use super::course::solve_halo;
 use super::plan::Job;
-use super::restore::{Report, Restorer, back_project};
+use super::restore::{Care, Report, Restorer, back_project};
 use super::tiling::{Part, in_bands};
 use super::{Course, Event, Plan, Rates};
 use crate::degrade::{Degradation, LeastSquares, estimate_noise, high_size, resize_window};
@@ -80,6 +81,9 @@ pub struct Adaptation<'a> {
     pub ensemble: bool,
     /// λ of the least-squares start, for weights that have it; from the photo's noise if absent.
     pub lambda: Option<f64>,
+    /// What enlarges a photo without noise instead that the blur does not explain: weights with the
+    /// bicubic start, which learn from the photo.
+    pub otherwise: Option<&'a Adaptation<'a>>,
 }
 
 impl Adaptation<'_> {
@@ -136,12 +140,16 @@ const BAND: usize = 256;
 /// How much less a photo is trusted that its blur does not explain: λ is multiplied by this.
 const CAUTION: f64 = 10.0;
 
+/// The most noise of a photo for [`Adaptation::otherwise`], whose updates learn noise too.
+const QUIET: f64 = 1.5 / 255.0;
+
 /// Enlarges `photo` to round(s · size) on each axis, keeping its kind, its alpha (on the grid of
 /// the colours) and its metadata.
 ///
 /// λ of a network with solves follows from the photo's noise and its losses as a JPEG, if it is not
 /// given; where the result then shows that the blur reaches further than the photo's own, it is made
-/// once more with ten times λ, which costs less where the blur is wrong.
+/// once more as costs less where the blur is wrong: by [`Adaptation::otherwise`], or, where there is none
+/// or the photo has noise, with ten times λ.
 ///
 /// # Errors
 /// A job that does not fit the memory (said before any work), a photo too small to be adapted on,
@@ -152,15 +160,29 @@ pub fn upscale<E: Engine<Elem = f32>>(
     request: &Request<'_>,
     events: &mut dyn FnMut(Event),
 ) -> Result<(Photo, Report)> {
-    let job = request.job(photo);
-    let mut plan = job.plan(request.memory)?;
-    if let Method::Mzsr(adaptation) = request.method {
-        let channels = adaptation.weights.architecture.channels.iter().copied().max().unwrap_or(1);
-        plan = plan.within(engine.largest() / channels, job.halo);
-    }
     if let Some(kernel) = request.degradation.kernel() {
         kernel.check_fits(photo.height(), photo.width())?;
     }
+    let tiles = |request: &Request<'_>| {
+        let job = request.job(photo);
+        let plan = job.plan(request.memory)?;
+        Ok(match request.method {
+            Method::Mzsr(adaptation) => {
+                let channels = adaptation.weights.architecture.channels.iter().copied().max().unwrap_or(1);
+                plan.within(engine.largest() / channels, job.halo)
+            }
+            _ => plan,
+        })
+    };
+    let plan = tiles(request)?;
+    let otherwise = match request.method {
+        Method::Mzsr(Adaptation { otherwise: Some(other), .. }) => {
+            let request = Request { method: Method::Mzsr(*other), ..*request };
+            // Where its memory does not fit there is still λ.
+            tiles(&request).ok().map(|plan| (request, plan))
+        }
+        _ => None,
+    };
     let colours: Raster<f32> = photo.rgb();
     let noise = estimate_noise(&colours).hypot(photo.compression_noise());
     let lambda = LeastSquares::lambda_for(noise);
@@ -171,8 +193,13 @@ pub fn upscale<E: Engine<Elem = f32>>(
         return Ok((result, report));
     }
     drop(result);
-    let (result, report) = upscale_with(engine, photo, &colours, request, plan, CAUTION * lambda, events)?;
-    Ok((result, Report { noise, careful: true, ..report }))
+    let (care, (result, report)) = match otherwise {
+        Some((request, plan)) if noise <= QUIET => {
+            (Care::Otherwise, upscale_with(engine, photo, &colours, &request, plan, lambda, events)?)
+        }
+        _ => (Care::Lambda, upscale_with(engine, photo, &colours, request, plan, CAUTION * lambda, events)?),
+    };
+    Ok((result, Report { noise, care: Some(care), ..report }))
 }
 
 /// The same of the photo's `colours`, in the tiles of `plan`, with this λ where none is given.
@@ -332,4 +359,77 @@ pub fn consistency(photo: &Photo, result: &Photo, degradation: &Degradation) -> 
         }
     }
     (sum / count.max(1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::degrade::{Downsample, Noise, Start, degrade_photo};
+    use crate::engine::plain::PlainEngine;
+    use crate::image::{Format, PixelKind};
+    use crate::kernel::Kernel;
+    use crate::network::Architecture;
+    use crate::network::weights::{Blurs, Info};
+
+    fn weights(start: Start) -> Weights {
+        let architecture = Architecture::new(vec![3, 4, 3]).unwrap();
+        let mut info = Info::new("tiny", [2.0, 2.0], Downsample::Direct, Blurs::With);
+        info.start = start;
+        Weights { parameters: vec![0.0; architecture.parameter_count()], architecture, info }
+    }
+
+    fn by(variance: f64) -> Degradation {
+        Degradation::new(2.0, Some(Kernel::gaussian(variance, variance, 0.0, 15)), Downsample::Direct).unwrap()
+    }
+
+    /// Texture on a plain ground, blurred by less than is said: its fine parts are more than the wide
+    /// blur can make.
+    #[test]
+    fn a_blur_that_reaches_too_far_is_handled_with_care() {
+        let mut sharp = Photo::new(PixelKind::new(false, false, false), Format::Png, 96, 96);
+        let mut pixels = Raster::<f32>::from_vec(96, 96, 3, vec![0.5; 96 * 96 * 3]);
+        Noise { sigma: 0.3, seed: 1 }.add(&mut pixels);
+        for (i, value) in pixels.data.iter_mut().enumerate() {
+            let (y, x) = (i / 3 / 96, i / 3 % 96);
+            if !(32..64).contains(&y) || !(32..64).contains(&x) {
+                *value = 0.5;
+            }
+        }
+        sharp.put_rows(0, &pixels, None);
+        let none = Noise { sigma: 0.0, seed: 0 };
+        let photo = degrade_photo(&sharp, &by(1.2), none, false).unwrap();
+        let (aware, start) = (weights(Start::LeastSquares), weights(Start::Bicubic));
+        let rates = Rates::by_update(&[0.0]);
+        let engine = PlainEngine::<f32>::new();
+        let plain = Adaptation {
+            weights: &aware,
+            updates: 0,
+            rates: &rates,
+            adapt_pixels: 1 << 20,
+            ensemble: false,
+            lambda: None,
+            otherwise: None,
+        };
+        let other = Adaptation { weights: &start, updates: 1, ..plain };
+        let run = |adaptation: Adaptation<'_>, blur: &Degradation| {
+            let request =
+                Request { degradation: blur, method: Method::Mzsr(adaptation), back_project: 0, memory: 1 << 30 };
+            upscale(&engine, &photo, &request, &mut |_| {}).unwrap()
+        };
+        assert_eq!(run(plain, &by(1.2)).1.care, None);
+        let (_, with_lambda) = run(plain, &by(3.0));
+        assert_eq!(with_lambda.care, Some(Care::Lambda));
+        assert!(
+            (with_lambda.lambda.unwrap() / (CAUTION * LeastSquares::lambda_for(with_lambda.noise)) - 1.0).abs() < 1e-9
+        );
+        // What was given stays.
+        assert_eq!(run(Adaptation { lambda: Some(1e-3), ..plain }, &by(3.0)).1.care, None);
+        let both = Adaptation { otherwise: Some(&other), ..plain };
+        assert_eq!(run(both, &by(1.2)).1.care, None);
+        let (result, report) = run(both, &by(3.0));
+        assert_eq!(report.care, Some(Care::Otherwise), "the noise is taken for {}", 255.0 * report.noise);
+        assert_eq!((report.updates.len(), report.lambda), (1, None));
+        let alone = run(Adaptation { otherwise: None, ..other }, &by(3.0)).0;
+        assert!(result.rgb8() == alone.rgb8());
+    }
 }

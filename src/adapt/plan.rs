@@ -19,7 +19,7 @@ const FIXED_BYTES: u64 = 88 << 20;
 const LARGEST_SIDE: usize = 1536;
 /// An adaptation's tiles are kept smaller, since each pixel costs over 2 kB.
 const LARGEST_GRADIENT_SIDE: usize = 768;
-/// Smaller tiles would be mostly halo.
+/// Smaller tiles would be mostly halo; where solves need a wide one, not under its width.
 const SMALLEST_SIDE: usize = 64;
 /// Pixels beyond a tile's core that its enlargement is computed on: eight layers see 8, but
 /// Winograd's 4 × 4 blocks mix all pixels that they read, each layer moves what was cut off at
@@ -73,28 +73,39 @@ impl Job {
         if self.network { OUTPUT_BYTES.max(solve) + solve / 4 } else { solve.max(48) }
     }
 
+    /// Smallest side of a tile of the result.
+    fn smallest_output(&self) -> usize {
+        SMALLEST_SIDE.max(self.halo.next_multiple_of(4))
+    }
+
     /// The tiles for `memory` bytes.
     ///
     /// # Errors
     /// When not even the smallest tiles fit; the message names the figure that would do.
     pub fn plan(&self, memory: u64) -> Result<Plan> {
-        let side = |left: u64, bytes: u64, halo: usize, largest: usize| {
+        let smallest = self.smallest_output();
+        // No tile has more pixels than the picture.
+        let side = |left: u64, bytes: u64, halo: usize, largest: usize, picture: u64| {
+            if picture <= left / bytes {
+                return largest;
+            }
             let whole = ((left / bytes) as f64).sqrt() as usize;
             (whole.saturating_sub(2 * halo) / 4 * 4).min(largest)
         };
         let left = memory.saturating_sub(self.held());
         let plan = Plan {
-            gradient_side: side(left, GRADIENT_BYTES, super::son::SEEN, LARGEST_GRADIENT_SIDE),
-            output_side: side(left, self.tile_bytes(), self.halo, LARGEST_SIDE),
+            gradient_side: side(left, GRADIENT_BYTES, super::son::SEEN, LARGEST_GRADIENT_SIDE, self.low),
+            output_side: side(left, self.tile_bytes(), self.halo, LARGEST_SIDE, self.high),
         };
-        let short = plan.output_side < SMALLEST_SIDE || (self.adapts && plan.gradient_side < SMALLEST_SIDE);
+        let short = plan.output_side < smallest || (self.adapts && plan.gradient_side < SMALLEST_SIDE);
         if short {
-            let square = |halo: usize| ((SMALLEST_SIDE + 2 * halo + 4) as u64).pow(2);
-            let gradient = if self.adapts { square(super::son::SEEN) * GRADIENT_BYTES } else { 0 };
-            let needed = self.held() + gradient.max(square(self.halo) * self.tile_bytes());
+            let square = |side: usize, halo: usize| ((side + 2 * halo + 4) as u64).pow(2);
+            let gradient =
+                if self.adapts { square(SMALLEST_SIDE, super::son::SEEN).min(self.low) * GRADIENT_BYTES } else { 0 };
+            let needed = self.held() + gradient.max(square(smallest, self.halo).min(self.high) * self.tile_bytes());
             let gib = (needed as f64 / (1u64 << 30) as f64 * 100.0).ceil() / 100.0;
             return Err(Error::input(format!(
-                "this needs about {gib} GiB, more than --memory allows ({:.2} GiB); try --memory {gib}",
+                "this needs about {gib} GiB, more than --memory allows ({:.3} GiB); try --memory {gib}",
                 memory as f64 / (1u64 << 30) as f64
             )));
         }
@@ -168,5 +179,15 @@ mod tests {
         let text = error.to_string();
         let gib: f64 = text.rsplit(' ').next().unwrap().parse().unwrap();
         JOB.plan((gib * (1u64 << 30) as f64) as u64).unwrap();
+        // With the wide halo of solves, tiles are not mostly that; and a small picture is one tile.
+        let solves = Job { solves: true, adapts: false, halo: 194, ..JOB };
+        for job in [solves, Job { low: 390_000, high: 1_570_000, ..solves }, Job { low: 9_600, high: 38_400, ..solves }]
+        {
+            let text = job.plan(1 << 26).unwrap_err().to_string();
+            let gib: f64 = text.rsplit(' ').next().unwrap().parse().unwrap();
+            let plan = job.plan((gib * (1u64 << 30) as f64) as u64).unwrap();
+            assert!(plan.output_side >= 194, "{plan:?} {gib}");
+            assert!(job.high > 1 << 20 || gib < 0.13, "{gib}");
+        }
     }
 }

@@ -53,9 +53,17 @@ pub struct Report {
     pub noise: f64,
     /// λ of the least-squares start, if there was one (only by [`super::photo::upscale`]).
     pub lambda: Option<f64>,
-    /// Whether λ is ten times what the noise asks for, because the blur did not explain the photo
-    /// (only by [`super::photo::upscale`]).
-    pub careful: bool,
+    /// What was done because the blur did not explain the photo (only by [`super::photo::upscale`]).
+    pub care: Option<Care>,
+}
+
+/// What costs less where the blur that is given is not the photo's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// λ was ten times what the noise asks for.
+    Lambda,
+    /// [`super::photo::Adaptation::otherwise`] enlarged the photo.
+    Otherwise,
 }
 
 impl Report {
@@ -120,7 +128,7 @@ impl<E: Engine> Restorer<'_, E> {
         let (height, width) = (high_size(photo.height, scale), high_size(photo.width, scale));
         // In units of a forward pass over one pixel; a gradient costs three.
         let passes = self.course.passes;
-        let enlarging = (height * width * passes) as f64;
+        let enlarging = (height * width * self.stages()) as f64;
         let mut adapting = 0.0;
         let mut report = Report::default();
         if self.updates > 0 {
@@ -154,13 +162,17 @@ impl<E: Engine> Restorer<'_, E> {
             }
         }
         let mut done = adapting;
-        self.enlarge(&params, photo, degradation, &mut |y, band| {
-            done += (band.height * band.width * passes) as f64;
-            sink(y, band)?;
+        let mut pixels = |count: usize| {
+            done += count as f64;
             events(Event::Progress(done / (adapting + enlarging)));
-            Ok(())
-        })?;
+        };
+        self.enlarge(&params, photo, degradation, &mut pixels, sink)?;
         Ok(report)
+    }
+
+    /// What is done with each pixel of the result, start and passes counted alike.
+    fn stages(&self) -> usize {
+        self.course.passes + usize::from(self.course.solves())
     }
 
     /// Sons of the photo with these cores: one of the whole, or, where that would be too large for
@@ -292,12 +304,13 @@ pub(crate) fn back_project<T: Real>(result: &mut Raster<T>, photo: &Raster<T>, d
 
 impl<E: Engine> Restorer<'_, E> {
     /// Applies the network to `photo` tile by tile; hands bands of rows, clipped to [0, 1], to
-    /// `sink`.
+    /// `sink`, and the number of pixels to `done` after each of the [`Self::stages`] of a tile.
     fn enlarge(
         &self,
         params: &[E::Tensor],
         photo: &Raster<E::Elem>,
         degradation: &Degradation,
+        done: &mut dyn FnMut(usize),
         sink: &mut dyn FnMut(usize, Raster<E::Elem>) -> Result<()>,
     ) -> Result<()> {
         let scale = degradation.scale();
@@ -305,17 +318,22 @@ impl<E: Engine> Restorer<'_, E> {
         let halo = self.course.halo(degradation);
         let solves = self.course.solves();
         let mut make = |core: Window| {
+            let pixels = core.height * core.width;
             if !solves {
                 let seen = with_halo(core, halo, height, width);
                 let input = resize_window(photo, scale, seen.y..seen.y + seen.height, seen.x..seen.x + seen.width);
-                return Ok((seen, forward(self.network, &params[0], &input, usize::MAX)?));
+                let made = forward(self.network, &params[0], &input, usize::MAX)?;
+                done(pixels);
+                return Ok((seen, made));
             }
             let Part { low, high } = Part::around(core, halo, scale, (photo.height, photo.width), (height, width));
             let low = photo.crop(low.y, low.x, low.height, low.width);
             let mut estimate = self.course.begin::<f64, _>(degradation, &low, high.height, high.width);
+            done(pixels);
             for params in params {
                 let made = forward(self.network, params, &estimate, usize::MAX)?;
                 estimate = self.course.data_step(degradation, &low, made);
+                done(pixels);
             }
             Ok((high, estimate))
         };
@@ -559,7 +577,7 @@ mod tests {
             back_project: 0,
         };
         let mut bands = 0;
-        let result = restorer.enlarge(&[params], &photo(8, 8), &setup.degradation, &mut |_, _| {
+        let result = restorer.enlarge(&[params], &photo(8, 8), &setup.degradation, &mut |_| {}, &mut |_, _| {
             bands += 1;
             Ok(())
         });

@@ -47,6 +47,10 @@ pub struct Args {
 
 /// Runs the command.
 pub(super) fn run(args: Args) -> Result<Outcome> {
+    super::into(&args.output, || all(&args))
+}
+
+fn all(args: &Args) -> Result<Outcome> {
     let blur = args.blur.blur(args.scale)?;
     if !(args.noise.is_finite() && args.noise >= 0.0) {
         return Err(Error::input(format!("--noise {}: a number of at least 0 is needed", args.noise)));

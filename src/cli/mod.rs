@@ -27,7 +27,7 @@ mod weights;
 use crate::image::paths::Pair;
 use crate::{Error, Result, whole};
 use clap::{Parser, Subcommand};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -119,10 +119,23 @@ pub fn main() -> ExitCode {
 fn interruptible() -> Result<()> {
     ctrlc::set_handler(|| {
         whole::abandon();
-        eprintln!("\nmzsr: interrupted; no unfinished file is left");
+        // Below the ^C or the bar of a terminal.
+        let line = if std::io::stderr().is_terminal() { "\n" } else { "" };
+        eprintln!("{line}mzsr: interrupted; no unfinished file is left");
         std::process::exit(INTERRUPTED.into());
     })
     .map_err(|error| Error::Device(format!("Ctrl-C could not be caught: {error}")))
+}
+
+/// Does `work`, and takes the folder `output` away again if there was none before and nothing is in it.
+fn into(output: &Path, work: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
+    let was_there = output.exists();
+    let made = work();
+    if !was_there && output.is_dir() {
+        // Only an empty one.
+        let _ = std::fs::remove_dir(output);
+    }
+    made
 }
 
 /// Does `work` for each input. A single input's error is the command's; of several, each failure is

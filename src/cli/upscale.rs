@@ -4,8 +4,8 @@ use super::Outcome;
 use super::options::{Blur, DegradationArgs, DeviceArgs, TalkArgs, set_threads, warn};
 use super::progress::Progress;
 use crate::adapt::photo::{Adaptation, Method, Request, consistency, explains, upscale};
-use crate::adapt::{Event, Rates, Report};
-use crate::degrade::{Degradation, high_size};
+use crate::adapt::{Care, Event, Rates, Report};
+use crate::degrade::{Degradation, Start, high_size};
 use crate::engine::{AnyEngine, Device, Engine};
 use crate::image::{Photo, WriteOptions, paths};
 use crate::network::weights::{Weights, builtin};
@@ -72,9 +72,9 @@ pub struct Args {
     /// Mean over the 8 flips and rotations: 8 times the work
     #[arg(long)]
     ensemble: bool,
-    /// Adapt on at most N pixels: the most detailed parts of a larger photo
-    #[arg(long, value_name = "N", default_value_t = 750_000, allow_negative_numbers = true)]
-    adapt_pixels: usize,
+    /// Adapt on at most N pixels: the most detailed parts of a larger photo [default: 750000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    adapt_pixels: Option<usize>,
     /// Memory to stay under, in GiB
     #[arg(long, value_name = "GiB", default_value_t = 2.0, allow_negative_numbers = true)]
     memory: f64,
@@ -90,8 +90,14 @@ pub struct Args {
     talk: TalkArgs,
 }
 
+/// The most pixels that are adapted on, if nobody says otherwise.
+const ADAPT_PIXELS: usize = 750_000;
 /// The fewest pixels that anything can be adapted on.
 const LEAST_PIXELS: usize = 16;
+/// Of weights that do not say how many they were trained for.
+const DEFAULT_UPDATES: usize = 10;
+/// More updates would take days, whatever the photo.
+const MOST_UPDATES: usize = 1_000_000;
 
 /// What holds for every photo.
 struct Setup {
@@ -104,19 +110,26 @@ struct NetworkSetup {
     weights: Weights,
     updates: usize,
     rates: Rates,
+    /// For a photo that the blur does not explain.
+    otherwise: Option<Box<NetworkSetup>>,
 }
 
 impl Args {
+    fn adapt_pixels(&self) -> usize {
+        self.adapt_pixels.unwrap_or(ADAPT_PIXELS)
+    }
+
     fn setup(&self) -> Result<Setup> {
         if !(self.memory.is_finite() && self.memory > 0.0) {
             return Err(Error::input(format!("--memory {}: a positive number of GiB is needed", self.memory)));
         }
-        if self.adapt_pixels < LEAST_PIXELS {
-            let text = format!(
-                "--adapt-pixels {}: at least {LEAST_PIXELS} are needed; -n 0 adapts nothing",
-                self.adapt_pixels
-            );
+        if self.adapt_pixels() < LEAST_PIXELS {
+            let given = self.adapt_pixels();
+            let text = format!("--adapt-pixels {given}: at least {LEAST_PIXELS} are needed; -n 0 adapts nothing");
             return Err(Error::input(text));
+        }
+        if let Some(updates) = self.updates.filter(|updates| *updates > MOST_UPDATES) {
+            return Err(Error::input(format!("-n {updates}: at most {MOST_UPDATES} updates; 1 to 10 are usual")));
         }
         if let Some(lambda) = self.lambda.filter(|lambda| !(lambda.is_finite() && *lambda > 0.0)) {
             return Err(Error::input(format!(
@@ -128,11 +141,16 @@ impl Args {
             ("-n", self.updates.is_some_and(|updates| updates > 0)),
             ("--rates", self.rates.is_some()),
             ("--ensemble", self.ensemble),
+            ("--adapt-pixels", self.adapt_pixels.is_some()),
         ];
         if self.method != MethodFlag::Mzsr
             && let Some((flag, _)) = given.into_iter().find(|(_, given)| *given)
         {
             return Err(Error::input(format!("{flag} is for --method mzsr: leave it out, or leave out --method")));
+        }
+        if self.lambda.is_some() && matches!(self.method, MethodFlag::Bicubic | MethodFlag::Aligned) {
+            let what = "--lambda is for --method mzsr and least-squares: leave it out, or leave out --method";
+            return Err(Error::input(what));
         }
         let blur = self.blur.blur(self.scale)?;
         let network = (self.method == MethodFlag::Mzsr).then(|| self.network(&blur.degradation)).transpose()?;
@@ -157,8 +175,43 @@ impl Args {
             Some(rates) => Rates::by_update(rates),
             None => Rates(weights.info.rates.clone()),
         };
-        let updates = self.updates.or(weights.info.updates).unwrap_or(10);
-        Ok(NetworkSetup { weights, updates, rates })
+        let updates = self.updates.or(weights.info.updates).unwrap_or(DEFAULT_UPDATES);
+        if !self.talk.quiet {
+            let name = &weights.info.name;
+            if self.lambda.is_some() && weights.info.start == Start::Bicubic && weights.info.passes == 1 {
+                warn(&format!("--lambda has no effect: weights {name} begin with the bicubic upscale"));
+            }
+            let unused = [("--rates", self.rates.is_some()), ("--adapt-pixels", self.adapt_pixels.is_some())];
+            for (flag, _) in unused.into_iter().filter(|(_, given)| *given && updates == 0) {
+                warn(&format!("{flag} has no effect without updates: give -n"));
+            }
+        }
+        // Only where nobody said what is to be done.
+        let free = self.weights.is_none() && self.updates.is_none() && self.rates.is_none() && self.lambda.is_none();
+        let otherwise = match free && weights.info.start == Start::LeastSquares {
+            true => builtin::from_bicubic(degradation)?,
+            false => None,
+        };
+        let otherwise = otherwise.map(|weights| {
+            let rates = Rates(weights.info.rates.clone());
+            let updates = weights.info.updates.unwrap_or(DEFAULT_UPDATES);
+            Box::new(NetworkSetup { weights, updates, rates, otherwise: None })
+        });
+        Ok(NetworkSetup { weights, updates, rates, otherwise })
+    }
+}
+
+impl NetworkSetup {
+    fn adaptation<'a>(&'a self, args: &Args, otherwise: Option<&'a Adaptation<'a>>) -> Adaptation<'a> {
+        Adaptation {
+            weights: &self.weights,
+            updates: self.updates,
+            rates: &self.rates,
+            adapt_pixels: args.adapt_pixels(),
+            ensemble: args.ensemble,
+            lambda: args.lambda,
+            otherwise,
+        }
     }
 }
 
@@ -183,7 +236,7 @@ impl Setup {
     fn operations(&self, args: &Args, photo: &Photo) -> f64 {
         let Some(network) = &self.network else { return 0.0 };
         let low = photo.width() as f64 * photo.height() as f64;
-        let adapted = low.min(args.adapt_pixels as f64) * 3.0 * network.updates as f64;
+        let adapted = low.min(args.adapt_pixels() as f64) * 3.0 * network.updates as f64;
         let turns = if args.ensemble { 8.0 } else { 1.0 };
         let each = 2.0 * network.weights.architecture.parameter_count() as f64 * network.weights.info.passes as f64;
         turns * each * (low * args.scale * args.scale + adapted)
@@ -205,6 +258,10 @@ impl Setup {
 
 /// Runs the command.
 pub(super) fn run(args: Args) -> Result<Outcome> {
+    super::into(&args.output, || all(&args))
+}
+
+fn all(args: &Args) -> Result<Outcome> {
     set_threads(args.threads)?;
     let setup = args.setup()?;
     let pairs = paths::pair(&args.inputs, &args.output)?;
@@ -246,15 +303,10 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
 fn one(args: &Args, setup: &Setup, engine: &AnyEngine, pair: &paths::Pair, photo: &Photo) -> Result<()> {
     let name = pair.input.display().to_string();
     let mut progress = Progress::new(args.talk.progress, &name);
+    let otherwise = setup.network.as_ref().and_then(|network| network.otherwise.as_ref());
+    let otherwise = otherwise.map(|network| network.adaptation(args, None));
     let method = match &setup.network {
-        Some(network) => Method::Mzsr(Adaptation {
-            weights: &network.weights,
-            updates: network.updates,
-            rates: &network.rates,
-            adapt_pixels: args.adapt_pixels,
-            ensemble: args.ensemble,
-            lambda: args.lambda,
-        }),
+        Some(network) => Method::Mzsr(network.adaptation(args, otherwise.as_ref())),
         None if args.method == MethodFlag::Aligned => Method::Aligned,
         None if args.method == MethodFlag::LeastSquares => Method::LeastSquares(args.lambda),
         None => Method::Bicubic,
@@ -288,7 +340,7 @@ fn one(args: &Args, setup: &Setup, engine: &AnyEngine, pair: &paths::Pair, photo
     if args.talk.verbose {
         let off = consistency(photo, &result, &setup.blur.degradation);
         eprintln!("mzsr: {name}: {}", verdict(photo, &result, &report, off));
-        if report.careful || !explains(off, report.noise) {
+        if report.care.is_some() || !explains(off, report.noise) {
             warn(&format!(
                 "{name}: the assumed blur does not explain this photo, which is sharper than it allows: \
                  try a narrower --kernel, or another --downsample"
@@ -315,9 +367,11 @@ fn verdict(photo: &Photo, result: &Photo, report: &Report, off: f64) -> String {
     };
     if let Some(lambda) = report.lambda {
         text += &format!(", noise about {:.2} of 255, lambda {lambda:.2e}", 255.0 * report.noise);
-        if report.careful {
-            text += " (ten times what the noise asks for)";
-        }
     }
+    text += match report.care {
+        Some(Care::Lambda) => " (ten times what the noise asks for)",
+        Some(Care::Otherwise) => ", made once more from the bicubic start, which keeps more under a wrong blur",
+        None => "",
+    };
     text + &format!(", D(result) is {:.2} of 255 off the photo", 255.0 * off)
 }

@@ -84,7 +84,7 @@ fn convolve<T: Real>(
 fn pass<T: Real>(gate: &Gate<'_, PlainTensor<T>>, at: usize, values: &mut [T]) {
     match gate {
         Gate::Linear => {}
-        Gate::Relu => values.iter_mut().for_each(|v| *v = v.max(T::zero())),
+        Gate::Relu => values.iter_mut().filter(|v| **v < T::zero()).for_each(|v| *v = T::zero()),
         Gate::Where(mask) => values.iter_mut().zip(&mask.data[at..]).for_each(|(v, &m)| {
             if m <= T::zero() {
                 *v = T::zero();

@@ -138,6 +138,7 @@ impl Method {
                 adapt_pixels: usize::MAX,
                 ensemble: false,
                 lambda: None,
+                otherwise: None,
             }),
             Action::Onnx(network) => {
                 let result = network.enlarge(low, degradation.scale())?;

@@ -72,7 +72,15 @@ impl Photo {
                     (photo, orientation)
                 })
             }
-            Format::Bmp => BmpDecoder::new(Cursor::new(bytes)).map_err(line).and_then(|d| decoded(d, format)),
+            Format::Bmp => {
+                let made = BmpDecoder::new(Cursor::new(bytes)).map_err(line).and_then(|d| decoded(d, format));
+                made.map(|(mut photo, orientation)| {
+                    if grey_palette(bytes) {
+                        photo.drop_colour();
+                    }
+                    (photo, orientation)
+                })
+            }
         };
         let (mut photo, orientation) = made.map_err(|e| format!("cannot be read as {}: {e}", format.name()))?;
         metadata::complete(&mut photo, bytes)?;
@@ -85,6 +93,16 @@ impl Photo {
         }
         photo.orient(asked);
         Ok(photo)
+    }
+
+    /// Of 8-bit RGB whose three values are equal everywhere, grey.
+    fn drop_colour(&mut self) {
+        if let Samples::Eight(data) = &self.samples
+            && self.kind == PixelKind::new(false, false, false)
+        {
+            self.samples = Samples::Eight(data.iter().step_by(3).copied().collect());
+            self.kind = PixelKind::new(true, false, false);
+        }
     }
 
     /// Turns the pixels the way that `orientation` asks for.
@@ -101,6 +119,20 @@ impl Photo {
             (self.height, self.width) = (w, h);
         }
     }
+}
+
+/// Whether a BMP's pixels are numbers of greys, which is how BMP holds grey.
+fn grey_palette(bytes: &[u8]) -> bool {
+    let word = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let bits = bytes.get(28..30).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    // The header of Windows 3 and those that begin with it.
+    let (Some(header @ 40..), Some(bits @ (1 | 4 | 8)), Some(colours)) = (word(14), bits, word(46)) else {
+        return false;
+    };
+    let count = if colours == 0 { 1 << bits } else { colours.min(256) as usize };
+    let start = 14 + header as usize;
+    let palette = bytes.get(start..start + 4 * count);
+    palette.is_some_and(|palette| palette.chunks_exact(4).all(|c| c[0] == c[1] && c[1] == c[2]))
 }
 
 /// One line of what a decoder said.

@@ -210,6 +210,15 @@ fn one_line(error: &image::ImageError) -> String {
     format!("the picture cannot be read: {}", error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
+/// Whether commas stand for decimal points, as in `0,1 0,2`: inside of all that spaces or semicolons
+/// separate.
+fn decimal_commas(line: &str) -> bool {
+    let words: Vec<&str> =
+        line.split(|c: char| c.is_whitespace() || c == ';').filter(|word| !word.is_empty()).collect();
+    let inside = |word: &&str| word.trim_matches(',').contains(',') && !word.contains('.');
+    words.len() > 1 && words.iter().all(inside)
+}
+
 fn text(bytes: &[u8]) -> Outcome<Weights> {
     let unknown =
         || String::from("neither a MATLAB file, .npy, PNG, TIFF nor rows of numbers with spaces or commas between");
@@ -218,6 +227,12 @@ fn text(bytes: &[u8]) -> Outcome<Weights> {
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.split(['#', '%']).next().unwrap_or_default();
         let before = data.len();
+        if decimal_commas(line) {
+            return Err(format!(
+                "line {}: decimal commas are not read, write 0.1 for 0,1; or separate with commas alone",
+                number + 1
+            ));
+        }
         for word in line.split(|c: char| c.is_whitespace() || c == ',' || c == ';').filter(|word| !word.is_empty()) {
             if data.len() == MAX_SIZE * MAX_SIZE {
                 return Err(format!("too many weights: at most {MAX_SIZE} x {MAX_SIZE}"));

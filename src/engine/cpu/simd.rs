@@ -25,7 +25,7 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// c − a · b.
     unsafe fn fnma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// max(0, v).
+    /// max(0, v); NaN where v is, so that what overflowed does not pass for black.
     unsafe fn relu(v: Self::V) -> Self::V;
     /// v where gate > 0, else 0.
     unsafe fn gate(v: Self::V, gate: Self::V) -> Self::V;
@@ -165,7 +165,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn relu(v: [f32; 4]) -> [f32; 4] {
-        lanes(|i| if v[i] > 0.0 { v[i] } else { 0.0 })
+        lanes(|i| if v[i] < 0.0 { 0.0 } else { v[i] })
     }
     #[inline(always)]
     unsafe fn gate(v: [f32; 4], gate: [f32; 4]) -> [f32; 4] {
@@ -229,7 +229,8 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn relu(v: __m256) -> __m256 {
-            unsafe { _mm256_max_ps(v, _mm256_setzero_ps()) }
+            // Of a NaN and a number, the second operand.
+            unsafe { _mm256_max_ps(_mm256_setzero_ps(), v) }
         }
         #[inline(always)]
         unsafe fn gate(v: __m256, gate: __m256) -> __m256 {
@@ -285,7 +286,7 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn relu(v: __m512) -> __m512 {
-            unsafe { _mm512_max_ps(v, _mm512_setzero_ps()) }
+            unsafe { _mm512_max_ps(_mm512_setzero_ps(), v) }
         }
         #[inline(always)]
         unsafe fn gate(v: __m512, gate: __m512) -> __m512 {
@@ -346,7 +347,7 @@ mod arm {
         }
         #[inline(always)]
         unsafe fn relu(v: float32x4_t) -> float32x4_t {
-            unsafe { vmaxnmq_f32(v, vdupq_n_f32(0.0)) }
+            unsafe { vmaxq_f32(v, vdupq_n_f32(0.0)) }
         }
         #[inline(always)]
         unsafe fn gate(v: float32x4_t, gate: float32x4_t) -> float32x4_t {

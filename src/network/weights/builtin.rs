@@ -75,6 +75,17 @@ pub fn choose(degradation: &Degradation) -> Result<Choice> {
     choose_from(list()?, degradation)
 }
 
+/// Built-in weights with the bicubic start that fit `degradation`.
+///
+/// # Errors
+/// As [`list`].
+pub fn from_bicubic(degradation: &Degradation) -> Result<Option<Weights>> {
+    let fits = |weights: &Weights| {
+        weights.info.start == Start::Bicubic && Distance::between(&weights.info, degradation).fits()
+    };
+    Ok(list()?.into_iter().find(fits))
+}
+
 /// `weights`, with a warning where they do not fit `degradation`.
 pub fn fit(weights: Weights, degradation: &Degradation) -> Choice {
     // Unreadable built-in weights are no reason not to use a file.
