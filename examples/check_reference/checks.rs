@@ -1,11 +1,10 @@
 //! The checks, shared by the example and by the tests.
 
 use mzsr::adapt::{Course, Plan, Rates, Restorer};
-use mzsr::degrade::{Degradation, Downsample, LeastSquares, resize};
+use mzsr::degrade::{Degradation, Downsample, LeastSquares, Map, resize};
 use mzsr::engine::cpu::{CpuEngine, Level};
 use mzsr::engine::plain::PlainEngine;
-use mzsr::engine::{AnyEngine, Device, devices};
-use mzsr::engine::{Engine, Shape, Window};
+use mzsr::engine::{AnyEngine, Device, Engine, Shape, Window, devices, load, raster};
 use mzsr::kernel::{Kernel, KernelSpec};
 use mzsr::network::{Architecture, Network};
 use mzsr::score::{Preset, score};
@@ -242,7 +241,17 @@ fn resample(file: &File, tally: &mut Tally<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The first GPU, a software renderer too, or a line that there is none.
+fn gpu() -> Result<Option<AnyEngine>> {
+    if devices().is_empty() {
+        println!("the GPU engine: skipped: no adapter");
+        return Ok(None);
+    }
+    AnyEngine::open(Device::Gpu(None), None, 0.0).map(Some)
+}
+
 fn least_squares(file: &File, tally: &mut Tally<'_>) -> Result<()> {
+    let gpu = gpu()?;
     for (case, settings) in file.cases()? {
         let low = file.raster(&format!("{case}.lr"))?;
         let kernel = file.kernel(&format!("{case}.kernel"))?;
@@ -264,6 +273,29 @@ fn least_squares(file: &File, tally: &mut Tally<'_>) -> Result<()> {
         }
         let narrow = solver.upscale(&degradation, &low.map(|v| v as f32), height, width);
         tally.line(&format!("{case} solution, f32"), largest(&narrow.data, &want("solution")?.data), 1e-4);
+        let Some(gpu) = &gpu else { continue };
+        let low_tensor = load(gpu, &low.map(|v| v as f32))?;
+        let size = (low.height, low.width);
+        let through = |maps: &[Map], image: &Raster<f64>| {
+            let image = load(gpu, &image.map(|v| v as f32))?;
+            raster(gpu, &maps.iter().try_fold(image, |image, map| gpu.map(map, &image))?)
+        };
+        let aligned = degradation.aligned_map(size, 0..height, 0..width);
+        let mut quantities = vec![
+            ("start", through(&[aligned], &low)?),
+            (
+                "adjoint",
+                through(&degradation.adjoint_maps((height, width), size), &file.raster(&format!("{case}.residual"))?)?,
+            ),
+            ("solution", raster(gpu, &gpu.least_squares(solver, &degradation, &low_tensor, height, width)?)?),
+        ];
+        let mut residual = through(&degradation.maps((height, width), size), &file.raster(&format!("{case}.start"))?)?;
+        residual.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y as f32 - *d);
+        quantities.push(("residual", residual));
+        for (name, made) in quantities {
+            let bound = if name == "solution" { 1e-4 } else { 1e-6 };
+            tally.line(&format!("{case} {name}, {}", gpu.name()), largest(&made.data, &want(name)?.data), bound);
+        }
     }
     Ok(())
 }
@@ -282,11 +314,10 @@ fn each_engine(
     for level in Level::available() {
         fast(&CpuEngine::with_level(level, None)?.into(), file, tally)?;
     }
-    if devices().is_empty() {
-        println!("the GPU engine: skipped: no adapter");
-        return Ok(());
+    match gpu()? {
+        Some(gpu) => fast(&gpu, file, tally),
+        None => Ok(()),
     }
-    fast(&AnyEngine::open(Device::Gpu(None), None, 0.0)?, file, tally)
 }
 
 fn upload<E: Engine>(engine: &E, shape: Shape, values: &[f64]) -> Result<E::Tensor> {

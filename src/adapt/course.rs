@@ -2,8 +2,8 @@
 
 use super::plan::HALO;
 use super::son::{tiles, with_halo};
-use crate::degrade::{Degradation, LeastSquares, Start, resize};
-use crate::engine::{Engine, Layer, Shape};
+use crate::degrade::{Degradation, LeastSquares, Map, Start, Taps, resize};
+use crate::engine::{Engine, Layer, Shape, Window};
 use crate::network::{Network, Passes};
 use crate::{Raster, Real, Result};
 
@@ -44,22 +44,45 @@ impl Course {
         Passes::new(layers, self.fit).fitted(parameters, self.passes, &degradation.features(self.lambda))
     }
 
-    /// The input of the first pass: `height` × `width` pixels. What is solved is solved in the
-    /// precision `P`: f64 for photos; f32 does for patches to train on, whose rounding to 8 bits
-    /// matters far more.
-    pub fn begin<P: Real, T: Real>(
+    /// The least-squares start.
+    fn rule(&self) -> LeastSquares {
+        LeastSquares { lambda: self.lambda, ..LeastSquares::default() }
+    }
+
+    /// The input of the first pass: `height` × `width` pixels.
+    ///
+    /// # Errors
+    /// A failing engine.
+    pub fn begin<E: Engine>(
         &self,
+        engine: &E,
         degradation: &Degradation,
-        low: &Raster<T>,
+        low: &E::Tensor,
         height: usize,
         width: usize,
-    ) -> Raster<T> {
+    ) -> Result<E::Tensor> {
+        match self.start {
+            Start::Bicubic => {
+                let (shape, scale) = (engine.shape(low), degradation.scale());
+                let (rows, columns) = (Taps::resize(shape.h, scale, 0..height), Taps::resize(shape.w, scale, 0..width));
+                engine.map(&Map::Separable { rows, columns }, low)
+            }
+            Start::LeastSquares => engine.least_squares(self.rule(), degradation, low, height, width),
+        }
+    }
+
+    /// The same for patches to train on, solved in f32, whose rounding matters far less than that to 8
+    /// bits.
+    pub(crate) fn begin_patch(
+        &self,
+        degradation: &Degradation,
+        low: &Raster<f32>,
+        height: usize,
+        width: usize,
+    ) -> Raster<f32> {
         match self.start {
             Start::Bicubic => resize(low, degradation.scale(), height, width),
-            Start::LeastSquares => {
-                let solver = LeastSquares { lambda: self.lambda, ..LeastSquares::default() };
-                solver.upscale_in::<P, T>(degradation, low, height, width)
-            }
+            Start::LeastSquares => self.rule().upscale_in::<f32, f32>(degradation, low, height, width),
         }
     }
 
@@ -67,11 +90,20 @@ impl Course {
     /// `made` itself where the course has no solves.
     ///
     /// μ was chosen on held-out photos (docs/training.md).
-    pub fn data_step<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, made: Raster<T>) -> Raster<T> {
+    ///
+    /// # Errors
+    /// A failing engine.
+    pub fn data_step<E: Engine>(
+        &self,
+        engine: &E,
+        degradation: &Degradation,
+        low: &E::Tensor,
+        made: E::Tensor,
+    ) -> Result<E::Tensor> {
         if !self.solves() {
-            return made;
+            return Ok(made);
         }
-        LeastSquares { lambda: 3.0 * self.lambda, steps: 8 }.solve(degradation, low, made)
+        engine.solve(LeastSquares { lambda: 3.0 * self.lambda, steps: 8 }, degradation, low, made)
     }
 
     /// Whether there is a solve in it.
@@ -94,27 +126,33 @@ pub(super) fn solve_halo(degradation: &Degradation) -> usize {
     2 * kernel + (8.0 * degradation.scale()).ceil() as usize
 }
 
+/// The pixels of `window` of a picture in the engine's memory.
+pub(super) fn cut<E: Engine>(engine: &E, from: &E::Tensor, window: Window) -> Result<E::Tensor> {
+    let shape = Shape { h: window.height, w: window.width, ..engine.shape(from) };
+    let mut part = engine.zeros(shape)?;
+    engine.place(from, window, &mut part, 0, 0)?;
+    Ok(part)
+}
+
 /// The network's output for `input`, of the same size; tiles of at most `side` give the same bits
 /// as the whole.
 pub(crate) fn forward<E: Engine>(
     network: &Network<'_, E>,
     params: &E::Tensor,
-    input: &Raster<E::Elem>,
+    input: &E::Tensor,
     side: usize,
-) -> Result<Raster<E::Elem>> {
+) -> Result<E::Tensor> {
     let engine = network.engine();
-    let (height, width) = (input.height, input.width);
-    let mut out = Raster::new(height, width, 3);
-    for core in tiles(height, width, side) {
-        let seen = with_halo(core, HALO, height, width);
-        let part = input.crop(seen.y, seen.x, seen.height, seen.width);
-        let part = engine.upload(Shape::new(1, seen.height, seen.width, 3), &part.data)?;
-        let made = engine.download(&network.output(params, &part)?)?;
-        for y in 0..core.height {
-            let from = ((core.y - seen.y + y) * seen.width + core.x - seen.x) * 3;
-            let to = ((core.y + y) * width + core.x) * 3;
-            out.data[to..to + core.width * 3].copy_from_slice(&made[from..from + core.width * 3]);
-        }
+    let shape = engine.shape(input);
+    if shape.h.max(shape.w) <= side {
+        return network.output(params, input);
+    }
+    let mut out = engine.zeros(shape)?;
+    for core in tiles(shape.h, shape.w, side) {
+        let seen = with_halo(core, HALO, shape.h, shape.w);
+        let made = network.output(params, &cut(engine, input, seen)?)?;
+        let inner = Window { y: core.y - seen.y, x: core.x - seen.x, ..core };
+        engine.place(&made, inner, &mut out, core.y, core.x)?;
     }
     Ok(out)
 }

@@ -1,10 +1,11 @@
 //! The gradient steps.
 
+use super::course::cut;
 use super::son::{SEEN, Son, with_halo};
 use super::{Event, Rates};
 use crate::engine::{Engine, Shape, Window};
 use crate::network::Network;
-use crate::{Error, Raster, Result};
+use crate::{Error, Result};
 
 /// How often a rate is halved before an update is given up.
 const MAX_HALVINGS: usize = 6;
@@ -18,36 +19,58 @@ pub struct Update {
     pub factor: f64,
 }
 
-/// A son in the engine's memory, tile by tile, and the loss over it.
+/// Sons, tile by tile, and the loss over them.
 pub struct Descent<'a, E: Engine> {
     network: &'a Network<'a, E>,
-    tiles: Vec<Tile<E::Tensor>>,
+    tiles: Vec<Tile<'a, E::Tensor>>,
     count: usize,
 }
 
-struct Tile<T> {
-    input: T,
-    target: T,
+struct Tile<'a, T> {
+    input: Part<'a, T>,
+    target: Part<'a, T>,
     core: Window,
 }
 
-fn load<E: Engine>(engine: &E, raster: &Raster<E::Elem>, window: Window) -> Result<E::Tensor> {
-    let part = raster.crop(window.y, window.x, window.height, window.width);
-    engine.upload(Shape::new(1, window.height, window.width, raster.channels), &part.data)
+/// A picture as a whole, or a part of one.
+enum Part<'a, T> {
+    Whole(&'a T),
+    Cut(T),
+}
+
+impl<T> std::ops::Deref for Part<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match self {
+            Part::Whole(whole) => whole,
+            Part::Cut(part) => part,
+        }
+    }
 }
 
 impl<'a, E: Engine> Descent<'a, E> {
     /// The mean loss over all cores of `sons`.
-    pub fn new(network: &'a Network<'a, E>, sons: &[Son<E::Elem>]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// A failing engine.
+    pub fn new(network: &'a Network<'a, E>, sons: &'a [Son<E::Tensor>]) -> Result<Self> {
+        let engine = network.engine();
         let mut loaded = Vec::new();
         let mut count = 0;
         for son in sons {
+            let shape = engine.shape(&son.target);
             for &core in &son.cores {
-                let seen = with_halo(core, SEEN, son.target.height, son.target.width);
-                count += core.height * core.width * son.target.channels;
+                let seen = with_halo(core, SEEN, shape.h, shape.w);
+                count += core.height * core.width * shape.c;
+                let part = |whole| {
+                    if (seen.height, seen.width) == (shape.h, shape.w) {
+                        return Ok(Part::Whole(whole));
+                    }
+                    cut(engine, whole, seen).map(Part::Cut)
+                };
                 loaded.push(Tile {
-                    input: load(network.engine(), &son.input, seen)?,
-                    target: load(network.engine(), &son.target, seen)?,
+                    input: part(&son.input)?,
+                    target: part(&son.target)?,
                     core: Window { y: core.y - seen.y, x: core.x - seen.x, ..core },
                 });
             }

@@ -45,7 +45,7 @@ use super::restore::{Care, Report, Restorer, back_project};
 use super::tiling::{Part, in_bands};
 use super::{Course, Event, Plan, Rates};
 use crate::degrade::{Degradation, LeastSquares, estimate_noise, high_size, resize_window};
-use crate::engine::{Engine, Window};
+use crate::engine::{Engine, Window, load, raster};
 use crate::image::Photo;
 use crate::network::Network;
 use crate::network::weights::Weights;
@@ -166,13 +166,11 @@ pub fn upscale<E: Engine<Elem = f32>>(
     let tiles = |request: &Request<'_>| {
         let job = request.job(photo);
         let plan = job.plan(request.memory)?;
-        Ok(match request.method {
-            Method::Mzsr(adaptation) => {
-                let channels = adaptation.weights.architecture.channels.iter().copied().max().unwrap_or(1);
-                plan.within(engine.largest() / channels, job.halo)
-            }
-            _ => plan,
-        })
+        let channels = match request.method {
+            Method::Mzsr(adaptation) => adaptation.weights.architecture.channels.iter().copied().max().unwrap_or(1),
+            _ => 3,
+        };
+        Ok(plan.within(engine.largest() / channels, job.halo))
     };
     let plan = tiles(request)?;
     let otherwise = match request.method {
@@ -273,19 +271,26 @@ fn upscale_with<E: Engine<Elem = f32>>(
             let (low, halo) = ((colours.height, colours.width), solve_halo(degradation));
             let mut make = |core| {
                 let Part { low, high } = Part::around(core, halo, scale, low, (height, width));
-                let low = colours.crop(low.y, low.x, low.height, low.width);
-                Ok((high, least_squares.upscale(degradation, &low, high.height, high.width)))
+                let low = load(engine, &colours.crop(low.y, low.x, low.height, low.width))?;
+                let made = engine.least_squares(least_squares, degradation, &low, high.height, high.width)?;
+                Ok((high, raster(engine, &made)?))
             };
-            let mut whole = Raster::new(0, width, 3);
-            in_bands(height, width, plan.output_side, &mut make, &mut |y, band| {
-                events(Event::Progress((y + band.height) as f64 / height as f64));
-                if request.back_project == 0 {
-                    return put(y, band);
+            let mut whole = loop {
+                let mut whole = Raster::new(0, width, 3);
+                let made = in_bands(height, width, plan.output_side, &mut make, &mut |y, band| {
+                    events(Event::Progress((y + band.height) as f64 / height as f64));
+                    if request.back_project == 0 {
+                        return put(y, band);
+                    }
+                    whole.height += band.height;
+                    whole.data.extend(band.data);
+                    Ok(())
+                });
+                match made {
+                    Err(Error::Memory(_)) if plan.halved() != plan => plan = plan.halved(),
+                    made => break made.map(|()| whole)?,
                 }
-                whole.height += band.height;
-                whole.data.extend(band.data);
-                Ok(())
-            })?;
+            };
             if request.back_project > 0 {
                 (0..request.back_project).for_each(|_| back_project(&mut whole, colours, degradation));
                 put(0, whole)?;

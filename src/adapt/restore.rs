@@ -8,7 +8,7 @@ use super::son::{Son, most_detailed, tiles, with_halo};
 use super::tiling::{Part, in_bands};
 use super::{Course, Event, Rates};
 use crate::degrade::{Degradation, high_size, resize_window};
-use crate::engine::{Engine, Shape, Window};
+use crate::engine::{Engine, Shape, Window, load, raster};
 use crate::network::Network;
 use crate::{Error, Raster, Real, Result};
 
@@ -134,12 +134,9 @@ impl<E: Engine> Restorer<'_, E> {
         if self.updates > 0 {
             let cores = self.cores(photo);
             report.adapted_pixels = cores.iter().map(|core| core.height * core.width).sum();
-            let mut sons = self.sons(photo, degradation, cores);
+            let mut sons = self.sons(photo, degradation, cores)?;
             for (pass, params) in params.iter_mut().enumerate() {
                 let descent = Descent::new(self.network, &sons)?;
-                if pass + 1 == passes {
-                    sons.clear();
-                }
                 let once = descent.pixels() as f64;
                 adapting = once * (3.0 * self.updates as f64 + 1.0) * passes as f64;
                 let progress = |update: usize| {
@@ -155,9 +152,13 @@ impl<E: Engine> Restorer<'_, E> {
                 report.losses = Some((updates.first().map_or(after, |update| update.loss), after));
                 report.updates.extend(updates);
                 drop(descent);
+                if pass + 1 == passes {
+                    break;
+                }
                 for son in &mut sons {
+                    let Some(small) = &son.small else { continue };
                     let made = forward(self.network, params, &son.input, self.plan.output_side)?;
-                    son.input = self.course.data_step(degradation, &son.small, made);
+                    son.input = self.course.data_step(engine, degradation, small, made)?;
                 }
             }
         }
@@ -176,20 +177,28 @@ impl<E: Engine> Restorer<'_, E> {
     }
 
     /// Sons of the photo with these cores: one of the whole, or, where that would be too large for
-    /// the solves of the start, one of the surroundings of each core.
-    fn sons(&self, photo: &Raster<E::Elem>, degradation: &Degradation, cores: Vec<Window>) -> Vec<Son<E::Elem>> {
-        let whole = photo.height * photo.width <= MAX_SOLVE || !self.course.solves();
-        if whole {
-            return vec![Son::of(photo.clone(), degradation, &self.course, cores)];
+    /// the solves of the start or nothing is solved, one of the surroundings of each core.
+    fn sons(
+        &self,
+        photo: &Raster<E::Elem>,
+        degradation: &Degradation,
+        cores: Vec<Window>,
+    ) -> Result<Vec<Son<E::Tensor>>> {
+        let (engine, course) = (self.network.engine(), &self.course);
+        if !course.solves() {
+            return Son::cubic(engine, photo, degradation, cores);
         }
-        let halo = self.course.halo(degradation);
+        if photo.height * photo.width <= MAX_SOLVE {
+            return Ok(vec![Son::of(engine, photo, degradation, course, cores)?]);
+        }
+        let halo = course.halo(degradation);
         cores
             .into_iter()
             .map(|core| {
                 let seen = with_halo(core, halo, photo.height, photo.width);
                 let part = photo.crop(seen.y, seen.x, seen.height, seen.width);
                 let core = Window { y: core.y - seen.y, x: core.x - seen.x, ..core };
-                Son::of(part, degradation, &self.course, vec![core])
+                Son::of(engine, &part, degradation, course, vec![core])
             })
             .collect()
     }
@@ -313,6 +322,7 @@ impl<E: Engine> Restorer<'_, E> {
         done: &mut dyn FnMut(usize),
         sink: &mut dyn FnMut(usize, Raster<E::Elem>) -> Result<()>,
     ) -> Result<()> {
+        let engine = self.network.engine();
         let scale = degradation.scale();
         let (height, width) = (high_size(photo.height, scale), high_size(photo.width, scale));
         let halo = self.course.halo(degradation);
@@ -322,20 +332,20 @@ impl<E: Engine> Restorer<'_, E> {
             if !solves {
                 let seen = with_halo(core, halo, height, width);
                 let input = resize_window(photo, scale, seen.y..seen.y + seen.height, seen.x..seen.x + seen.width);
-                let made = forward(self.network, &params[0], &input, usize::MAX)?;
+                let made = forward(self.network, &params[0], &load(engine, &input)?, usize::MAX)?;
                 done(pixels);
-                return Ok((seen, made));
+                return Ok((seen, raster(engine, &made)?));
             }
             let Part { low, high } = Part::around(core, halo, scale, (photo.height, photo.width), (height, width));
-            let low = photo.crop(low.y, low.x, low.height, low.width);
-            let mut estimate = self.course.begin::<f64, _>(degradation, &low, high.height, high.width);
+            let low = load(engine, &photo.crop(low.y, low.x, low.height, low.width))?;
+            let mut estimate = self.course.begin(engine, degradation, &low, high.height, high.width)?;
             done(pixels);
             for params in params {
                 let made = forward(self.network, params, &estimate, usize::MAX)?;
-                estimate = self.course.data_step(degradation, &low, made);
+                estimate = self.course.data_step(engine, degradation, &low, made)?;
                 done(pixels);
             }
-            Ok((high, estimate))
+            Ok((high, raster(engine, &estimate)?))
         };
         in_bands(height, width, self.plan.output_side, &mut make, sink)
     }

@@ -1,33 +1,68 @@
 //! The training pair that a photo gives of itself.
 
 use super::Course;
-use crate::degrade::Degradation;
-use crate::engine::Window;
-use crate::{Raster, Real};
+use crate::degrade::{Degradation, resize};
+use crate::engine::{Engine, Window, load};
+use crate::{Raster, Real, Result};
 
 /// Pixels that eight 3 × 3 layers see beyond their own: what a tile needs around its core for
 /// exact values and gradients.
 pub const SEEN: usize = 8;
 
-/// Input and target of the adaptation, both of the LR photo's size.
-#[derive(Clone, Debug)]
+/// Input and target of the adaptation, both of the LR photo's size, in an engine's memory.
 pub struct Son<T> {
-    /// D(LR), clipped to [0, 1] but not rounded.
-    pub small: Raster<T>,
+    /// D(LR), clipped to [0, 1] but not rounded, for the data steps; none where there are none.
+    pub small: Option<T>,
     /// What is made of that at the LR photo's size: the input of a pass.
-    pub input: Raster<T>,
+    pub input: T,
     /// The LR photo, or a part of it.
-    pub target: Raster<T>,
+    pub target: T,
     /// The parts of it that are learned from.
     pub cores: Vec<Window>,
 }
 
-impl<T: Real> Son<T> {
-    /// The son of `photo` (RGB in [0, 1]), enlarged again as `course` begins.
-    pub fn of(photo: Raster<T>, degradation: &Degradation, course: &Course, cores: Vec<Window>) -> Self {
-        let small = degradation.apply(&photo).map(|v| v.max(T::zero()).min(T::one()));
-        let input = course.begin::<f64, T>(degradation, &small, photo.height, photo.width);
-        Son { small, input, target: photo, cores }
+/// D(photo), clipped to [0, 1].
+fn small<T: Real>(photo: &Raster<T>, degradation: &Degradation) -> Raster<T> {
+    degradation.apply(photo).map(|v| v.max(T::zero()).min(T::one()))
+}
+
+impl<T> Son<T> {
+    /// The son of `photo` (RGB in [0, 1]), enlarged again as a `course` with solves begins.
+    ///
+    /// # Errors
+    /// A failing engine.
+    pub fn of<E: Engine<Tensor = T>>(
+        engine: &E,
+        photo: &Raster<E::Elem>,
+        degradation: &Degradation,
+        course: &Course,
+        cores: Vec<Window>,
+    ) -> Result<Self> {
+        let small = load(engine, &small(photo, degradation))?;
+        let input = course.begin(engine, degradation, &small, photo.height, photo.width)?;
+        Ok(Son { small: Some(small), input, target: load(engine, photo)?, cores })
+    }
+
+    /// The sons of the surroundings of each core, as far as the network sees, whose input is the
+    /// cubic upscale of D(`photo`).
+    ///
+    /// # Errors
+    /// A failing engine.
+    pub(super) fn cubic<E: Engine<Tensor = T>>(
+        engine: &E,
+        photo: &Raster<E::Elem>,
+        degradation: &Degradation,
+        cores: Vec<Window>,
+    ) -> Result<Vec<Self>> {
+        let (height, width) = (photo.height, photo.width);
+        let input = resize(&small(photo, degradation), degradation.scale(), height, width);
+        let part = |core| {
+            let seen = with_halo(core, SEEN, height, width);
+            let part = |of: &Raster<E::Elem>| load(engine, &of.crop(seen.y, seen.x, seen.height, seen.width));
+            let core = Window { y: core.y - seen.y, x: core.x - seen.x, ..core };
+            Ok(Son { small: None, input: part(&input)?, target: part(photo)?, cores: vec![core] })
+        };
+        cores.into_iter().map(part).collect()
     }
 }
 

@@ -6,6 +6,7 @@
 mod blur;
 mod features;
 mod least_squares;
+mod map;
 mod noise;
 mod photo;
 mod start;
@@ -15,6 +16,7 @@ use blur::Blur;
 pub use blur::blur;
 pub use features::FEATURES;
 pub use least_squares::LeastSquares;
+pub use map::Map;
 pub use noise::estimate_noise;
 pub use photo::{Noise, degrade_photo};
 pub use start::Start;
@@ -127,8 +129,13 @@ impl Degradation {
     /// Rows and columns of the cubic upscale of an LR picture on the grid that D samples: output j
     /// sits at input j/s where corners are sampled, at (j + ½)/s − ½ elsewhere.
     pub fn aligned_window<T: Real>(&self, low: &Raster<T>, rows: Range<usize>, columns: Range<usize>) -> Raster<T> {
+        taps::resample(low, &self.aligned_taps(low.height, rows), &self.aligned_taps(low.width, columns))
+    }
+
+    /// The taps of these outputs of the aligned cubic upscale along an axis of `size` LR pixels.
+    fn aligned_taps(&self, size: usize, outputs: Range<usize>) -> Taps {
         let grid = if self.samples_corners() { Downsample::Direct } else { Downsample::Bicubic };
-        aligned_window(low, self.scale, grid, rows, columns)
+        aligned_taps(size, self.scale, grid, outputs)
     }
 
     /// The scale s.
@@ -224,13 +231,15 @@ pub fn aligned_window<T: Real>(
     rows: Range<usize>,
     columns: Range<usize>,
 ) -> Raster<T> {
+    let axis = |size, outputs| aligned_taps(size, scale, downsample, outputs);
+    taps::resample(image, &axis(image.height, rows), &axis(image.width, columns))
+}
+
+/// The taps of [`aligned_window`] along an axis of `size` pixels.
+fn aligned_taps(size: usize, scale: f64, downsample: Downsample, outputs: Range<usize>) -> Taps {
     match downsample {
-        Downsample::Bicubic => resize_window(image, scale, rows, columns),
-        Downsample::Direct => taps::resample(
-            image,
-            &Taps::aligned(image.height, scale, rows),
-            &Taps::aligned(image.width, scale, columns),
-        ),
+        Downsample::Bicubic => Taps::resize(size, scale, outputs),
+        Downsample::Direct => Taps::aligned(size, scale, outputs),
     }
 }
 

@@ -4,13 +4,14 @@ use crate::{Raster, Real};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// A linear map along one axis: output i is Σ weight · input over its taps.
+/// A linear map along one axis: output i is Σ weight · input over its taps. (`W` is something else
+/// where an axis alone has no weights: see [`super::Map`].)
 #[derive(Clone, Debug)]
-pub struct Taps {
+pub struct Taps<W = f64> {
     /// (first tap, number of taps) of each output.
     spans: Vec<(usize, usize)>,
     index: Vec<usize>,
-    weight: Vec<f64>,
+    weight: Vec<W>,
 }
 
 /// Keys' cubic with a = −0.5.
@@ -71,6 +72,22 @@ impl Taps {
         }
         map
     }
+}
+
+impl<W: Copy> Taps<W> {
+    /// Outputs made of the inputs and weights that `taps` gives for each, in that order.
+    pub(super) fn each(outputs: usize, mut taps: impl FnMut(usize) -> Vec<(usize, W)>) -> Self {
+        let mut map = Taps { spans: Vec::with_capacity(outputs), index: Vec::new(), weight: Vec::new() };
+        for i in 0..outputs {
+            let taps = taps(i);
+            map.spans.push((map.index.len(), taps.len()));
+            for (j, w) in taps {
+                map.index.push(j);
+                map.weight.push(w);
+            }
+        }
+        map
+    }
 
     /// The adjoint: from these outputs back to `size` inputs.
     pub fn transposed(&self, size: usize) -> Self {
@@ -78,15 +95,7 @@ impl Taps {
         for i in 0..self.len() {
             self.of(i).for_each(|(j, w)| back[j].push((i, w)));
         }
-        let mut map = Taps { spans: Vec::with_capacity(size), index: Vec::new(), weight: Vec::new() };
-        for taps in back {
-            map.spans.push((map.index.len(), taps.len()));
-            for (i, w) in taps {
-                map.index.push(i);
-                map.weight.push(w);
-            }
-        }
-        map
+        Self::each(size, |j| std::mem::take(&mut back[j]))
     }
 
     /// The number of outputs.
@@ -100,7 +109,7 @@ impl Taps {
     }
 
     /// The inputs and weights of output i.
-    fn of(&self, i: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
+    pub fn of(&self, i: usize) -> impl Iterator<Item = (usize, W)> + '_ {
         let (first, count) = self.spans[i];
         self.index[first..first + count].iter().copied().zip(self.weight[first..first + count].iter().copied())
     }

@@ -4,6 +4,7 @@ use super::cpu::{CpuEngine, CpuTensor};
 #[cfg(feature = "gpu")]
 use super::gpu::{self, GpuEngine, GpuTensor, Kind};
 use super::{AdamStep, Engine, Gate, Layer, Shape, Window};
+use crate::degrade::{Degradation, LeastSquares, Map};
 use crate::{Error, Result};
 use std::fmt;
 use std::ops::Range;
@@ -209,6 +210,7 @@ macro_rules! with {
 trait Own<T> {
     fn own(&self) -> &T;
     fn own_mut(&mut self) -> &mut T;
+    fn into_own(self) -> T;
 }
 
 #[cfg(feature = "gpu")]
@@ -231,6 +233,14 @@ impl Own<CpuTensor> for AnyTensor {
             AnyTensor::Gpu(_) => panic!("{FOREIGN}"),
         }
     }
+    #[allow(clippy::infallible_destructuring_match)]
+    fn into_own(self) -> CpuTensor {
+        match self {
+            AnyTensor::Cpu(tensor) => tensor,
+            #[cfg(feature = "gpu")]
+            AnyTensor::Gpu(_) => panic!("{FOREIGN}"),
+        }
+    }
 }
 
 #[cfg(feature = "gpu")]
@@ -242,6 +252,12 @@ impl Own<GpuTensor> for AnyTensor {
         }
     }
     fn own_mut(&mut self) -> &mut GpuTensor {
+        match self {
+            AnyTensor::Gpu(tensor) => tensor,
+            AnyTensor::Cpu(_) => panic!("{FOREIGN}"),
+        }
+    }
+    fn into_own(self) -> GpuTensor {
         match self {
             AnyTensor::Gpu(tensor) => tensor,
             AnyTensor::Cpu(_) => panic!("{FOREIGN}"),
@@ -362,6 +378,35 @@ impl Engine for AnyEngine {
         params: &mut AnyTensor,
     ) -> Result<()> {
         with!(self, e, Wrap => e.adam(step, grad.own(), first.own_mut(), second.own_mut(), params.own_mut()))
+    }
+
+    fn place(&self, from: &AnyTensor, window: Window, to: &mut AnyTensor, y: usize, x: usize) -> Result<()> {
+        with!(self, e, Wrap => e.place(from.own(), window, to.own_mut(), y, x))
+    }
+
+    fn map(&self, map: &Map, image: &AnyTensor) -> Result<AnyTensor> {
+        with!(self, e, Wrap => e.map(map, image.own()).map(Wrap))
+    }
+
+    fn least_squares(
+        &self,
+        rule: LeastSquares,
+        degradation: &Degradation,
+        low: &AnyTensor,
+        height: usize,
+        width: usize,
+    ) -> Result<AnyTensor> {
+        with!(self, e, Wrap => e.least_squares(rule, degradation, low.own(), height, width).map(Wrap))
+    }
+
+    fn solve(
+        &self,
+        rule: LeastSquares,
+        degradation: &Degradation,
+        low: &AnyTensor,
+        prior: AnyTensor,
+    ) -> Result<AnyTensor> {
+        with!(self, e, Wrap => e.solve(rule, degradation, low.own(), prior.into_own()).map(Wrap))
     }
 }
 

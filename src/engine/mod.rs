@@ -12,7 +12,8 @@ pub mod plain;
 
 pub use any::{AnyEngine, AnyTensor, Device, Listed, devices};
 
-use crate::{Real, Result};
+use crate::degrade::{Degradation, LeastSquares, Map};
+use crate::{Raster, Real, Result};
 use std::ops::Range;
 
 /// The size of an activation tensor: `n` pictures of `h` × `w` pixels with `c` channels,
@@ -233,4 +234,81 @@ pub trait Engine: Send + Sync {
         second: &mut Self::Tensor,
         params: &mut Self::Tensor,
     ) -> Result<()>;
+
+    /// Copies the pixels of `window` in each picture of `from` to those of `to` whose first is
+    /// (`y`, `x`). Both have as many pictures and channels.
+    ///
+    /// # Panics
+    /// When the window does not lie inside of both.
+    fn place(&self, from: &Self::Tensor, window: Window, to: &mut Self::Tensor, y: usize, x: usize) -> Result<()>;
+
+    /// What `map` makes of a picture (1 × h × w × c). Here and in the solves below an engine without
+    /// them works on the processor.
+    fn map(&self, map: &Map, image: &Self::Tensor) -> Result<Self::Tensor> {
+        load(self, &map.apply(&raster(self, image)?))
+    }
+
+    /// The least-squares upscale ([`LeastSquares::upscale`]) of a picture (1 × h × w × c) to `height` ×
+    /// `width`.
+    fn least_squares(
+        &self,
+        rule: LeastSquares,
+        degradation: &Degradation,
+        low: &Self::Tensor,
+        height: usize,
+        width: usize,
+    ) -> Result<Self::Tensor> {
+        load(self, &rule.upscale(degradation, &raster(self, low)?, height, width))
+    }
+
+    /// argmin ‖D x − low‖² + λ ‖x − prior‖² ([`LeastSquares::solve`]), both pictures 1 × h × w × c.
+    fn solve(
+        &self,
+        rule: LeastSquares,
+        degradation: &Degradation,
+        low: &Self::Tensor,
+        prior: Self::Tensor,
+    ) -> Result<Self::Tensor> {
+        let (low, start) = (raster(self, low)?, raster(self, &prior)?);
+        drop(prior);
+        load(self, &rule.solve(degradation, &low, start))
+    }
+}
+
+/// A picture in the engine's memory: 1 × h × w × c.
+///
+/// # Errors
+/// What [`Engine::upload`] says.
+pub fn load<E: Engine + ?Sized>(engine: &E, raster: &Raster<E::Elem>) -> Result<E::Tensor> {
+    engine.upload(Shape::new(1, raster.height, raster.width, raster.channels), &raster.data)
+}
+
+/// A picture (1 × h × w × c) back from the engine's memory.
+///
+/// # Errors
+/// What [`Engine::download`] says.
+pub fn raster<E: Engine + ?Sized>(engine: &E, tensor: &E::Tensor) -> Result<Raster<E::Elem>> {
+    let Shape { n, h, w, c } = engine.shape(tensor);
+    assert_eq!(n, 1, "one picture");
+    Ok(Raster::from_vec(h, w, c, engine.download(tensor)?))
+}
+
+/// The first value of each row of `window` in the pictures of a tensor of `from`, and of its place from
+/// (`y`, `x`) on in one of `to`: what [`Engine::place`] copies, `window.width` · channels values each.
+fn placed(from: Shape, window: Window, to: Shape, y: usize, x: usize) -> impl Iterator<Item = (usize, usize)> {
+    check_placed(from, window, to, y, x);
+    (0..from.n * window.height).map(move |line| {
+        let (image, row) = (line / window.height, line % window.height);
+        let at = |shape: Shape, y: usize, x: usize| ((image * shape.h + y + row) * shape.w + x) * shape.c;
+        (at(from, window.y, window.x), at(to, y, x))
+    })
+}
+
+/// Panics unless `window` lies inside of both.
+fn check_placed(from: Shape, window: Window, to: Shape, y: usize, x: usize) {
+    let inside = |shape: Shape, y: usize, x: usize| y + window.height <= shape.h && x + window.width <= shape.w;
+    assert!(
+        (from.n, from.c) == (to.n, to.c) && inside(from, window.y, window.x) && inside(to, y, x),
+        "a window inside"
+    );
 }

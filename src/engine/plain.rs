@@ -1,7 +1,7 @@
 //! The readable truth: every operation as its formula says, in `f32` or `f64`, on all threads of
 //! the current rayon pool. Slow on purpose where speed would cost a reader anything.
 
-use super::{AdamStep, Engine, Gate, Layer, Shape, Window};
+use super::{AdamStep, Engine, Gate, Layer, Shape, Window, placed};
 use crate::{Real, Result};
 use rayon::prelude::*;
 use std::marker::PhantomData;
@@ -263,6 +263,14 @@ impl<T: Real> Engine for PlainEngine<T> {
             first.data[i] = b1 * first.data[i] + rest1 * g;
             second.data[i] = b2 * second.data[i] + rest2 * g * g;
             params.data[i] -= rate * first.data[i] / (second.data[i].sqrt() + epsilon);
+        }
+        Ok(())
+    }
+
+    fn place(&self, from: &PlainTensor<T>, window: Window, to: &mut PlainTensor<T>, y: usize, x: usize) -> Result<()> {
+        let length = window.width * from.shape.c;
+        for (from_at, to_at) in placed(from.shape, window, to.shape, y, x) {
+            to.data[to_at..to_at + length].copy_from_slice(&from.data[from_at..from_at + length]);
         }
         Ok(())
     }

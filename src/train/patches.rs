@@ -7,7 +7,7 @@ use crate::adapt::geometry::Turn;
 use crate::adapt::{Course, forward};
 use crate::degrade::{Degradation, FEATURES, LeastSquares, Noise};
 use crate::engine::cpu::CpuEngine;
-use crate::engine::{Engine, Shape};
+use crate::engine::{Engine, Shape, load, raster};
 use crate::network::{Architecture, Network};
 use crate::{Error, Raster, Result};
 use rand::RngExt;
@@ -183,17 +183,17 @@ impl Patches {
     ) -> Result<Raster<f32>> {
         let degradation = &case.degradation;
         let course = Course { lambda: case.lambda, ..self.model.course() };
-        let mut estimate = course.begin::<f32, _>(degradation, low, height, width);
-        if let Some(Earlier { engine, architecture, parameters }) = &self.earlier {
-            let network = Network::new(engine, architecture);
-            let before = Course { passes: course.passes - 1, ..course };
-            for params in before.parameters(parameters, network.layers(), degradation).into_iter().take(pass) {
-                let params = engine.upload(Shape::flat(params.len()), &params)?;
-                let made = forward(&network, &params, &estimate, usize::MAX)?;
-                estimate = course.data_step(degradation, low, made);
-            }
+        let start = course.begin_patch(degradation, low, height, width);
+        let Some(Earlier { engine, architecture, parameters }) = &self.earlier else { return Ok(start) };
+        let network = Network::new(engine, architecture);
+        let before = Course { passes: course.passes - 1, ..course };
+        let (low, mut estimate) = (load(engine, low)?, load(engine, &start)?);
+        for params in before.parameters(parameters, network.layers(), degradation).into_iter().take(pass) {
+            let params = engine.upload(Shape::flat(params.len()), &params)?;
+            let made = forward(&network, &params, &estimate, usize::MAX)?;
+            estimate = course.data_step(engine, degradation, &low, made)?;
         }
-        Ok(estimate)
+        raster(engine, &estimate)
     }
 
     /// A scale, a blur and noise of the recipe's distribution.
@@ -496,8 +496,9 @@ mod tests {
                 assert_eq!((place.y, place.x, place.side), (0, 0, recipe.side()));
                 assert_eq!(target, low.crop(0, 0, 16, 16).data);
                 let course = Course { lambda: case.lambda, ..recipe.model.course() };
-                let son = crate::adapt::son::Son::of(low, &case.degradation, &course, Vec::new());
-                let input = son.input.crop(0, 0, 16, 16);
+                let engine = crate::engine::plain::PlainEngine::<f32>::new();
+                let son = crate::adapt::son::Son::of(&engine, &low, &case.degradation, &course, Vec::new()).unwrap();
+                let input = raster(&engine, &son.input).unwrap().crop(0, 0, 16, 16);
                 let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
                 assert!(batch.input[index * size..][..size].iter().zip(&input.data).all(near), "{scale} {index}");
             }

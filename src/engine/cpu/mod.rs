@@ -26,7 +26,7 @@ use self::buffer::{Buffer, Pool};
 use self::post::{Post, PostGate};
 use self::simd::Kernel;
 use self::winograd::Channels;
-use super::{AdamStep, Engine, Gate, Layer, Shape, Window};
+use super::{AdamStep, Engine, Gate, Layer, Shape, Window, placed};
 use crate::{Error, Result};
 use rayon::ThreadPool;
 use std::ops::Range;
@@ -508,6 +508,14 @@ impl Engine for CpuEngine {
             *m = beta1 * *m + rest1 * grad;
             *v = beta2 * *v + rest2 * grad * grad;
             *param -= rate * *m / (v.sqrt() + epsilon);
+        }
+        Ok(())
+    }
+
+    fn place(&self, from: &CpuTensor, window: Window, to: &mut CpuTensor, y: usize, x: usize) -> Result<()> {
+        let length = window.width * from.shape.c;
+        for (from_at, to_at) in placed(from.shape, window, to.shape, y, x) {
+            to.data[to_at..to_at + length].copy_from_slice(&from.data[from_at..from_at + length]);
         }
         Ok(())
     }

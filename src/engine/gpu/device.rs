@@ -89,10 +89,15 @@ pub(super) enum Work {
     Axpy,
     Scale,
     Adam,
+    Map,
+    Place,
+    Step,
+    Advance,
+    Turn,
 }
 
 impl Work {
-    const ALL: [Work; 12] = [
+    const ALL: [Work; 17] = [
         Work::Pack,
         Work::Wide,
         Work::Narrow,
@@ -105,6 +110,11 @@ impl Work {
         Work::Axpy,
         Work::Scale,
         Work::Adam,
+        Work::Map,
+        Work::Place,
+        Work::Step,
+        Work::Advance,
+        Work::Turn,
     ];
 
     /// The shader, and of each tensor that it binds whether it writes there.
@@ -123,6 +133,11 @@ impl Work {
             Work::Axpy => (shaders::AXPY.to_owned(), &[false, true]),
             Work::Scale => (shaders::SCALE.to_owned(), &[true]),
             Work::Adam => (shaders::ADAM.to_owned(), &[false, true, true, true]),
+            Work::Map => (shaders::map(), &[false, false, true, true]),
+            Work::Place => (shaders::PLACE.to_owned(), &[false, true]),
+            Work::Step => (shaders::step(), &[false, true]),
+            Work::Advance => (shaders::advance(), &[false, false, false, true, true]),
+            Work::Turn => (shaders::turn(), &[false, false, false, true, true, true]),
         }
     }
 }
@@ -377,8 +392,8 @@ impl Device {
         recorded.count = 0;
     }
 
-    /// Writes values.
-    pub fn write(&self, block: &Block, values: &[f32]) -> Result<()> {
+    /// Writes values (or other words of 32 bits).
+    pub fn write<T: bytemuck::NoUninit>(&self, block: &Block, values: &[T]) -> Result<()> {
         // What is recorded may still use the memory for something else.
         self.flush()?;
         self.queue.write_buffer(block.buffer(), 0, bytemuck::cast_slice(values));

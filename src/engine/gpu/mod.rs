@@ -7,6 +7,7 @@
 
 mod device;
 mod shaders;
+mod solve;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +15,9 @@ pub use device::{Adapter, Kind, adapters};
 
 use self::device::{Block, Device, Number, Work};
 use self::shaders::{Cut, NARROW, STRIDING, THREADS, WIDE};
-use super::{AdamStep, Engine, Gate, Layer, Shape, Window};
+use super::{AdamStep, Engine, Gate, Layer, Shape, Window, check_placed};
 use crate::Result;
+use crate::degrade::{Degradation, LeastSquares, Map};
 use Number::{F, U};
 use std::ops::Range;
 
@@ -288,5 +290,41 @@ impl Engine for GpuEngine {
         ];
         let tensors = [&grad.block, &first.block, &second.block, &params.block];
         self.device.run(Work::Adam, &numbers, &tensors, striding(grad.shape.len()))
+    }
+
+    fn place(&self, from: &GpuTensor, window: Window, to: &mut GpuTensor, y: usize, x: usize) -> Result<()> {
+        check_placed(from.shape, window, to.shape, y, x);
+        let (n, c) = (from.shape.n, from.shape.c);
+        let side = |shape: Shape, y: usize, x: usize| [U(shape.h), U(shape.w * c), U(y), U(x * c)];
+        let size = [U(n), U(window.height), U(window.width * c), U(0)];
+        let numbers = [size, side(from.shape, window.y, window.x), side(to.shape, y, x)].concat();
+        let count = n * window.height * window.width * c;
+        self.device.run(Work::Place, &numbers, &[&from.block, &to.block], striding(count))
+    }
+
+    fn map(&self, map: &Map, image: &GpuTensor) -> Result<GpuTensor> {
+        Ok(self.through(&self.table(map, image.shape.w)?, image)?.0)
+    }
+
+    fn least_squares(
+        &self,
+        rule: LeastSquares,
+        degradation: &Degradation,
+        low: &GpuTensor,
+        height: usize,
+        width: usize,
+    ) -> Result<GpuTensor> {
+        let prior = self.aligned(degradation, low, height, width)?;
+        self.conjugate_gradients(rule, degradation, low, prior)
+    }
+
+    fn solve(
+        &self,
+        rule: LeastSquares,
+        degradation: &Degradation,
+        low: &GpuTensor,
+        prior: GpuTensor,
+    ) -> Result<GpuTensor> {
+        self.conjugate_gradients(rule, degradation, low, prior)
     }
 }

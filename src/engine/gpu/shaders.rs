@@ -462,3 +462,207 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     }
 }
 ";
+
+/// A [`crate::degrade::Map`], whose table holds, as 32-bit words: where each row's taps begin (rows + 1
+/// numbers), where each column's begin, the rows' taps (input, weight), the columns', and the kernel.
+/// The weight of a tap is a number's bits where the map is a `product`; else the place of a kernel's row
+/// and in it. Each thread sums pixels of up to three channels; of the squares of all values each
+/// workgroup leaves a partial sum.
+pub fn map() -> String {
+    format!(
+        "
+struct U {{
+    rows: u32, columns: u32, channels: u32, width: u32,
+    column_ends: u32, row_taps: u32, column_taps: u32, kernel: u32,
+    product: u32, unused0: u32, unused1: u32, unused2: u32,
+}}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> table: array<u32>;
+@group(0) @binding(2) var<storage, read> image: array<f32>;
+@group(0) @binding(3) var<storage, read_write> out: array<f32>;
+@group(0) @binding(4) var<storage, read_write> sums: array<f32>;
+{TREE}
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {{
+    var total = 0.0;
+    for (var pixel = id.x; pixel < u.rows * u.columns; pixel += groups.x * 256u) {{
+        let i = pixel / u.columns;
+        let j = pixel % u.columns;
+        let left = u.column_taps + 2u * table[u.column_ends + j];
+        let right = u.column_taps + 2u * table[u.column_ends + j + 1u];
+        let bottom = u.row_taps + 2u * table[i + 1u];
+        for (var c = 0u; c < u.channels; c += 3u) {{
+            // Of fewer than three channels the last is made again, and not written.
+            let c1 = min(c + 1u, u.channels - 1u);
+            let c2 = min(c + 2u, u.channels - 1u);
+            var sum = vec3<f32>(0.0);
+            for (var row = u.row_taps + 2u * table[i]; row < bottom; row += 2u) {{
+                let line = table[row] * u.width;
+                let a = table[row + 1u];
+                var part = vec3<f32>(0.0);
+                for (var column = left; column < right; column += 2u) {{
+                    let at = (line + table[column]) * u.channels;
+                    let b = table[column + 1u];
+                    var weight = 0.0;
+                    if (u.product == 1u) {{
+                        weight = bitcast<f32>(b);
+                    }} else {{
+                        weight = bitcast<f32>(table[u.kernel + a + b]);
+                    }}
+                    part = fma(vec3<f32>(weight), vec3<f32>(image[at + c], image[at + c1], image[at + c2]), part);
+                }}
+                if (u.product == 1u) {{
+                    part *= bitcast<f32>(a);
+                }}
+                sum += part;
+            }}
+            let at = pixel * u.channels;
+            for (var k = 0u; k < min(3u, u.channels - c); k++) {{
+                out[at + c + k] = sum[k];
+                total = fma(sum[k], sum[k], total);
+            }}
+        }}
+    }}
+    gather(thread, total);
+    if (thread == 0u) {{ sums[group.x] = partial[0]; }}
+}}
+"
+    )
+}
+
+/// Copies a window of pictures.
+pub const PLACE: &str = "
+struct U {
+    images: u32, rows: u32, length: u32, unused: u32,
+    from_rows: u32, from_pitch: u32, from_y: u32, from_x: u32,
+    to_rows: u32, to_pitch: u32, to_y: u32, to_x: u32,
+}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> source: array<f32>;
+@group(0) @binding(2) var<storage, read_write> to: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    for (var at = id.x; at < u.images * u.rows * u.length; at += groups.x * 256u) {
+        let x = at % u.length;
+        let y = at / u.length % u.rows;
+        let image = at / (u.length * u.rows);
+        to[(image * u.to_rows + u.to_y + y) * u.to_pitch + u.to_x + x]
+            = source[(image * u.from_rows + u.from_y + y) * u.from_pitch + u.from_x + x];
+    }
+}
+";
+
+/// What conjugate gradients know of their step: ‖r‖², ‖p‖², the step length, how much of the last
+/// direction goes into the next, and 1 once there is nothing left to explain.
+pub const STATE: &str = "
+struct State { residual: f32, direction: f32, alpha: f32, beta: f32, stopped: f32 }
+";
+
+/// From the partial sums of a square to the state: what the solve begins with (0), the step length
+/// from ‖G q‖² (1), the next direction from the next ‖r‖² (2). One workgroup.
+pub fn step() -> String {
+    format!(
+        "
+struct U {{ count: u32, what: u32, lambda: f32, unused: u32 }}
+{STATE}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> sums: array<f32>;
+@group(0) @binding(2) var<storage, read_write> state: State;
+{TREE}
+@compute @workgroup_size(256)
+fn main(@builtin(local_invocation_index) thread: u32) {{
+    var sum = 0.0;
+    for (var at = thread; at < u.count; at += 256u) {{ sum += sums[at]; }}
+    gather(thread, sum);
+    if (thread != 0u) {{ return; }}
+    sum = partial[0];
+    if (u.what == 0u) {{
+        state.residual = sum;
+        state.direction = sum;
+        state.stopped = 0.0;
+    }} else if (u.what == 1u) {{
+        let along = sum + u.lambda * state.direction;
+        if (state.residual > 0.0 && along > 0.0 && state.stopped == 0.0) {{
+            state.alpha = state.residual / along;
+        }} else {{
+            state.alpha = 0.0;
+            state.stopped = 1.0;
+        }}
+    }} else {{
+        state.beta = 0.0;
+        if (state.residual > 0.0) {{ state.beta = sum / state.residual; }}
+        state.direction = sum + state.beta * state.beta * state.direction;
+        state.residual = sum;
+    }}
+}}
+"
+    )
+}
+
+/// A step along q: z += α q, s −= α (G q + λ q).
+pub fn advance() -> String {
+    format!(
+        "
+struct U {{ length: u32, lambda: f32, unused0: u32, unused1: u32 }}
+{STATE}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> state: State;
+@group(0) @binding(2) var<storage, read> q: array<f32>;
+@group(0) @binding(3) var<storage, read> normal_q: array<f32>;
+@group(0) @binding(4) var<storage, read_write> z: array<f32>;
+@group(0) @binding(5) var<storage, read_write> s: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {{
+    // What is not a number in q must not reach z once there is nothing left to explain.
+    if (state.stopped == 1.0) {{ return; }}
+    for (var at = id.x; at < u.length; at += groups.x * 256u) {{
+        z[at] = fma(state.alpha, q[at], z[at]);
+        s[at] = fma(-state.alpha, fma(u.lambda, q[at], normal_q[at]), s[at]);
+    }}
+}}
+"
+    )
+}
+
+/// The next direction: q = s + β q, G q = G s + β G q; of the squares of the latter a partial sum a
+/// workgroup.
+pub fn turn() -> String {
+    format!(
+        "
+struct U {{ length: u32, unused0: u32, unused1: u32, unused2: u32 }}
+{STATE}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> state: State;
+@group(0) @binding(2) var<storage, read> s: array<f32>;
+@group(0) @binding(3) var<storage, read> normal_s: array<f32>;
+@group(0) @binding(4) var<storage, read_write> q: array<f32>;
+@group(0) @binding(5) var<storage, read_write> normal_q: array<f32>;
+@group(0) @binding(6) var<storage, read_write> sums: array<f32>;
+{TREE}
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {{
+    var total = 0.0;
+    for (var at = id.x; at < u.length; at += groups.x * 256u) {{
+        q[at] = fma(state.beta, q[at], s[at]);
+        let value = fma(state.beta, normal_q[at], normal_s[at]);
+        normal_q[at] = value;
+        total = fma(value, value, total);
+    }}
+    gather(thread, total);
+    if (thread == 0u) {{ sums[group.x] = partial[0]; }}
+}}
+"
+    )
+}

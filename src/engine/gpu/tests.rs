@@ -2,8 +2,11 @@
 //! system's software renderer.
 
 use super::{GpuEngine, GpuTensor, Kind, adapters};
+use crate::Raster;
+use crate::degrade::{Degradation, Downsample, LeastSquares, Map, high_size};
 use crate::engine::plain::{PlainEngine, PlainTensor};
-use crate::engine::{AdamStep, Engine, Gate, Layer, Shape, Window};
+use crate::engine::{AdamStep, Engine, Gate, Layer, Shape, Window, load, raster};
+use crate::kernel::Kernel;
 use crate::network::{Architecture, Network};
 
 const PLAIN: PlainEngine<f64> = PlainEngine::new();
@@ -219,4 +222,154 @@ fn what_is_too_large_is_refused() {
     assert!(error.contains("more than the GPU takes"), "{error}");
     // And nothing is broken by it.
     assert_eq!(engine.download(&engine.zeros(Shape::flat(3)).unwrap()).unwrap(), [0.0; 3]);
+}
+
+#[test]
+fn windows_are_placed() {
+    let Some(engine) = engine() else { return };
+    let [from, mut to] =
+        [(Shape::new(2, 9, 13, 3), 1), (Shape::new(2, 11, 7, 3), 2)].map(|(shape, seed)| both(&engine, shape, seed));
+    for (window, y, x) in [
+        (Window { y: 0, x: 0, height: 9, width: 7 }, 0, 0),
+        (Window { y: 3, x: 5, height: 4, width: 6 }, 7, 1),
+        (Window { y: 8, x: 12, height: 1, width: 1 }, 10, 6),
+        (Window { y: 2, x: 2, height: 0, width: 3 }, 1, 1),
+    ] {
+        engine.place(&from.gpu, window, &mut to.gpu, y, x).unwrap();
+        PLAIN.place(&from.plain, window, &mut to.plain, y, x).unwrap();
+        assert_close(&engine, "a window", &to.gpu, &to.plain, 0.0);
+    }
+}
+
+/// Degradations of every kind: both phases, whole and real scales, uneven kernels.
+fn degradations() -> Vec<Degradation> {
+    let uneven = Kernel::new(4, 9, (0..36).map(|i| (1 + i * 5 % 7) as f64 / 140.0).collect()).unwrap();
+    let gaussian = Kernel::gaussian(4.0, 1.0, -0.5, 15);
+    let mut all = Vec::new();
+    for scale in [1.5, 2.0, 2.7, 3.0, 4.0] {
+        all.push(Degradation::new(scale, None, Downsample::Bicubic).unwrap());
+        for kernel in [&gaussian, &uneven] {
+            for downsample in [Downsample::Direct, Downsample::Bicubic] {
+                all.push(Degradation::new(scale, Some(kernel.clone()), downsample).unwrap());
+            }
+        }
+        let corner = Degradation::new(scale, Some(gaussian.clone()), Downsample::Direct).unwrap();
+        let half = (scale - 1.0) / 2.0;
+        all.push(corner.centred(Some(gaussian.displaced(half, half))));
+    }
+    all
+}
+
+/// The largest difference between a device's picture and one in f64.
+fn furthest(engine: &GpuEngine, gpu: &GpuTensor, plain: &Raster<f64>) -> f64 {
+    let gpu = raster(engine, gpu).unwrap();
+    assert_eq!((gpu.height, gpu.width, gpu.channels), (plain.height, plain.width, plain.channels));
+    gpu.data.iter().zip(&plain.data).map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max)
+}
+
+/// Values as both engines have them.
+fn picture(height: usize, width: usize, channels: usize, seed: u64) -> (Raster<f32>, Raster<f64>) {
+    let narrow = Raster::from_vec(height, width, channels, values(height * width * channels, seed));
+    let wide = narrow.map(f64::from);
+    (narrow, wide)
+}
+
+#[test]
+fn degradations_and_their_adjoints() {
+    let Some(engine) = engine() else { return };
+    let through = |maps: &[Map], image: &GpuTensor| {
+        let first = engine.map(&maps[0], image).unwrap();
+        maps[1..].iter().fold(first, |image, map| engine.map(map, &image).unwrap())
+    };
+    let dot = |a: &Raster<f32>, b: &Raster<f32>| {
+        a.data.iter().zip(&b.data).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+    };
+    for d in degradations() {
+        for (height, width, channels) in [(1, 1, 3), (7, 16, 1), (33, 20, 3), (18, 31, 5)] {
+            let what = format!("{} x{} {height} x {width}", d.downsample(), d.scale());
+            let low = (d.low_size(height), d.low_size(width));
+            let (x, x_wide) = picture(height, width, channels, 1);
+            let (y, y_wide) = picture(low.0, low.1, channels, 2);
+            let made = through(&d.maps((height, width), low), &load(&engine, &x).unwrap());
+            let off = furthest(&engine, &made, &d.apply(&x_wide));
+            assert!(off < 1e-6, "{what}: D is {off:e} off");
+            let back = through(&d.adjoint_maps((height, width), low), &load(&engine, &y).unwrap());
+            let off = furthest(&engine, &back, &d.adjoint(&y_wide, height, width));
+            // Of few pixels each gets much.
+            let bound = if height == 1 { 3e-5 } else { 1e-6 };
+            assert!(off < bound, "{what}: its adjoint is {off:e} off");
+            let (a, b) = (dot(&raster(&engine, &made).unwrap(), &y), dot(&x, &raster(&engine, &back).unwrap()));
+            assert!((a - b).abs() < 1e-5 * (1.0 + a.abs()), "{what}: {a} {b}");
+            let (height, width) = (high_size(low.0, d.scale()), high_size(low.1, d.scale()));
+            let up = engine.map(&d.aligned_map(low, 0..height, 0..width), &load(&engine, &y).unwrap()).unwrap();
+            let off = furthest(&engine, &up, &d.aligned_window(&y_wide, 0..height, 0..width));
+            assert!(off < 1e-6, "{what}: the cubic upscale is {off:e} off");
+        }
+    }
+}
+
+/// Something like a photo, in [0, 1].
+fn photo(height: usize, width: usize) -> Raster<f32> {
+    let noise = values(height * width * 3, 9);
+    let value = |i: usize| {
+        let (y, x) = ((i / 3 / width) as f32, (i / 3 % width) as f32);
+        let edge = if (x - 0.6 * y).abs() < 4.0 { 0.3 } else { 0.0 };
+        0.5 + 0.15 * (0.4 * y + 0.2 * (i % 3) as f32).sin() * (0.3 * x).cos() + edge + 0.02 * noise[i]
+    };
+    Raster::from_vec(height, width, 3, (0..height * width * 3).map(value).collect())
+}
+
+/// What a solve makes small: ‖D x − low‖² + λ ‖x − prior‖².
+fn objective(d: &Degradation, lambda: f64, low: &Raster<f64>, prior: &Raster<f64>, x: &Raster<f64>) -> f64 {
+    let made = d.apply(x).crop(0, 0, low.height, low.width);
+    let square =
+        |a: &Raster<f64>, b: &Raster<f64>| a.data.iter().zip(&b.data).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+    square(&made, low) + lambda * square(x, prior)
+}
+
+/// The 25 steps of a start are more than a tiny picture has for D to tell apart: the last ones follow
+/// rounding (in f64 too, with nothing but the dot products in f32), so that another result comes of them,
+/// which must be as good.
+#[test]
+fn solves() {
+    let Some(engine) = engine() else { return };
+    for d in degradations() {
+        for (h, w) in [(1, 1), (9, 16), (41, 38)] {
+            let what = format!("{} x{} {h} x {w}", d.downsample(), d.scale());
+            let (height, width) = (high_size(h, d.scale()), high_size(w, d.scale()));
+            let small = photo(h, w);
+            let (low, wide) = (load(&engine, &small).unwrap(), small.map(f64::from));
+            let rule = LeastSquares::default();
+            let made = engine.least_squares(rule, &d, &low, height, width).unwrap();
+            let exact = rule.upscale(&d, &wide, height, width);
+            let off = furthest(&engine, &made, &exact);
+            assert!(h * w < 200 || off < 1e-4, "{what}: the least-squares upscale is {off:e} off");
+            let prior = d.aligned_window(&wide, 0..height, 0..width);
+            let [mine, best] = [&raster(&engine, &made).unwrap().map(f64::from), &exact]
+                .map(|x| objective(&d, rule.lambda, &wide, &prior, x));
+            assert!(mine < 1.005 * best + 1e-10, "{what}: {mine:e}, where {best:e} was possible");
+            // The same bits each time.
+            let again = engine.least_squares(rule, &d, &low, height, width).unwrap();
+            assert_eq!(engine.download(&made).unwrap(), engine.download(&again).unwrap());
+
+            let prior = photo(height, width);
+            let rule = LeastSquares { lambda: 3e-3, steps: 8 };
+            let made = engine.solve(rule, &d, &low, load(&engine, &prior).unwrap()).unwrap();
+            let off = furthest(&engine, &made, &rule.solve(&d, &wide, prior.map(f64::from)));
+            assert!(off < 3e-6, "{what}: the data step is {off:e} off");
+        }
+    }
+}
+
+#[test]
+fn a_solve_with_nothing_to_explain_changes_nothing() {
+    let Some(engine) = engine() else { return };
+    let d = Degradation::new(2.0, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct).unwrap();
+    let zeros = engine.zeros(Shape::new(1, 12, 10, 3)).unwrap();
+    let made = engine.least_squares(LeastSquares::default(), &d, &zeros, 24, 20).unwrap();
+    assert!(engine.download(&made).unwrap().iter().all(|v| *v == 0.0));
+    let none = LeastSquares { lambda: 1e-3, steps: 0 };
+    let prior = photo(24, 20);
+    let made = engine.solve(none, &d, &zeros, load(&engine, &prior).unwrap()).unwrap();
+    assert_eq!(engine.download(&made).unwrap(), prior.data);
 }

@@ -1,0 +1,163 @@
+//! Least squares on the device: D, its adjoint and the cubic upscales by their tables, and conjugate
+//! gradients whose step lengths never leave it.
+
+use super::device::{Block, Number, Work};
+use super::{GpuEngine, GpuTensor, striding};
+use crate::Result;
+use crate::degrade::{Degradation, LeastSquares, Map, Taps};
+use crate::engine::{Engine, Shape};
+use Number::{F, U};
+
+/// Numbers of a [`shaders::STATE`](super::shaders::STATE).
+const STATE: usize = 5;
+
+/// A [`Map`] on the device, of pictures with so many columns.
+pub(super) struct Table {
+    words: Block,
+    rows: usize,
+    columns: usize,
+    width: usize,
+    /// Where the ends of the columns' taps begin, the rows' taps, the columns' taps, and the kernel.
+    places: [usize; 4],
+    product: bool,
+}
+
+/// Where the taps of each output begin, and all of them: (input, what `word` makes of its weight).
+fn words<W: Copy>(taps: &Taps<W>, word: impl Fn(W) -> u32) -> (Vec<u32>, Vec<u32>) {
+    let (mut ends, mut list) = (vec![0], Vec::new());
+    for i in 0..taps.len() {
+        taps.of(i).for_each(|(input, weight)| list.extend([input as u32, word(weight)]));
+        ends.push(list.len() as u32 / 2);
+    }
+    (ends, list)
+}
+
+impl GpuEngine {
+    /// The table of `map` for pictures with `width` columns.
+    pub(super) fn table(&self, map: &Map, width: usize) -> Result<Table> {
+        let bits = |weight: f64| (weight as f32).to_bits();
+        let ((mut all, row_taps), (column_ends, column_taps), kernel) = match map {
+            Map::Separable { rows, columns } => (words(rows, bits), words(columns, bits), Vec::new()),
+            Map::Kernel { rows, columns, kernel } => (
+                words(rows, |row| (row * kernel.width) as u32),
+                words(columns, |column| column as u32),
+                kernel.data.iter().map(|&weight| bits(weight)).collect(),
+            ),
+        };
+        let places = [column_ends, row_taps, column_taps, kernel].map(|part| {
+            let place = all.len();
+            all.extend(part);
+            place
+        });
+        let words = self.device.take(all.len())?;
+        self.device.write(&words, &all)?;
+        let (rows, columns) = map.size();
+        Ok(Table { words, rows, columns, width, places, product: matches!(map, Map::Separable { .. }) })
+    }
+
+    /// The result of a table for a picture, the partial sums of its squares, and how many these are.
+    pub(super) fn through(&self, table: &Table, image: &GpuTensor) -> Result<(GpuTensor, Sums)> {
+        assert_eq!((image.shape.n, image.shape.w), (1, table.width), "a picture of the table's width");
+        let shape = Shape { h: table.rows, w: table.columns, ..image.shape };
+        let out = self.tensor(shape)?;
+        let groups = striding(table.rows * table.columns);
+        let sums = self.device.take(groups[0])?;
+        let [column_ends, row_taps, column_taps, kernel] = table.places;
+        let numbers = [
+            U(table.rows),
+            U(table.columns),
+            U(shape.c),
+            U(table.width),
+            U(column_ends),
+            U(row_taps),
+            U(column_taps),
+            U(kernel),
+            U(usize::from(table.product)),
+        ];
+        self.device.run(Work::Map, &numbers, &[&table.words, &image.block, &out.block, &sums], groups)?;
+        Ok((out, Sums { block: sums, count: groups[0] }))
+    }
+
+    /// Several tables, one after the other.
+    fn chain(&self, tables: &[Table], image: &GpuTensor) -> Result<(GpuTensor, Sums)> {
+        let (first, rest) = tables.split_first().expect("D is at least one map");
+        rest.iter().try_fold(self.through(first, image)?, |(image, _), table| self.through(table, &image))
+    }
+
+    /// The tables of maps that follow each other, from pictures with `width` columns.
+    fn tables(&self, maps: &[Map], mut width: usize) -> Result<Vec<Table>> {
+        let one = |map: &Map| {
+            let table = self.table(map, width)?;
+            width = table.columns;
+            Ok(table)
+        };
+        maps.iter().map(one).collect()
+    }
+
+    /// The aligned cubic upscale of `low`.
+    pub(super) fn aligned(
+        &self,
+        degradation: &Degradation,
+        low: &GpuTensor,
+        height: usize,
+        width: usize,
+    ) -> Result<GpuTensor> {
+        let map = degradation.aligned_map((low.shape.h, low.shape.w), 0..height, 0..width);
+        Ok(self.through(&self.table(&map, low.shape.w)?, low)?.0)
+    }
+
+    /// [`LeastSquares::solve`], where the derivation is: the same steps, in f32.
+    pub(super) fn conjugate_gradients(
+        &self,
+        rule: LeastSquares,
+        degradation: &Degradation,
+        low: &GpuTensor,
+        mut prior: GpuTensor,
+    ) -> Result<GpuTensor> {
+        let device = &self.device;
+        let (shape, count) = (low.shape, low.shape.len());
+        assert_eq!((shape.n, shape.c), (prior.shape.n, prior.shape.c), "pictures of the same channels");
+        let high = (prior.shape.h, prior.shape.w);
+        let down = self.tables(&degradation.maps(high, (shape.h, shape.w)), high.1)?;
+        let up = self.tables(&degradation.adjoint_maps(high, (shape.h, shape.w)), shape.w)?;
+
+        let mut s = self.chain(&down, &prior)?.0;
+        self.scale(0..count, -1.0, &mut s)?;
+        self.axpy(0..count, 1.0, low, &mut s)?;
+        let (z, q) = (self.zeros(shape)?, self.duplicate(&s)?);
+        let state = device.take(STATE)?;
+        let step = |what: usize, sums: &Sums| {
+            let numbers = [U(sums.count), U(what), F(rule.lambda)];
+            device.run(Work::Step, &numbers, &[&sums.block, &state], [1, 1, 1])
+        };
+        let (spread, squares) = self.chain(&up, &s)?;
+        step(0, &squares)?;
+        let (normal_q, squares) = self.chain(&down, &spread)?;
+        drop(spread);
+        step(1, &squares)?;
+        let groups = striding(count);
+        let squares = Sums { block: device.take(groups[0])?, count: groups[0] };
+        for done in 1..=rule.steps {
+            let tensors = [&state, &q.block, &normal_q.block, &z.block, &s.block];
+            device.run(Work::Advance, &[U(count), F(rule.lambda)], &tensors, groups)?;
+            if done == rule.steps {
+                break;
+            }
+            let (spread, next) = self.chain(&up, &s)?;
+            step(2, &next)?;
+            let (normal_s, _) = self.chain(&down, &spread)?;
+            let tensors = [&state, &s.block, &normal_s.block, &q.block, &normal_q.block, &squares.block];
+            device.run(Work::Turn, &[U(count)], &tensors, groups)?;
+            step(1, &squares)?;
+        }
+        let step = self.chain(&up, &z)?.0;
+        self.axpy(0..step.shape.len(), 1.0, &step, &mut prior)?;
+        Ok(prior)
+    }
+}
+
+/// Partial sums, one of each workgroup.
+pub(super) struct Sums {
+    block: Block,
+    count: usize,
+}
