@@ -3,10 +3,12 @@
 #
 #   bench/gpu.sh pack            on a machine with Rust: builds, and puts all into runs/gpu (under 60 MB)
 #   bench/gpu.sh [DEVICE]        on the machine with the GPU: rates, and whole restorations with 1 and 10
-#                                updates; DEVICE as for `mzsr --device`, gpu unless told otherwise
+#                                updates, with two passes and their solves, and by least squares alone;
+#                                DEVICE as for `mzsr --device`, gpu unless told otherwise
 #
-# EACH (4) is how long each rate is measured, ROUNDS (5) how often a restoration is timed, SIDE (256)
-# that of the photo, TORCH_DEVICE (cuda) PyTorch's.
+# EACH (4) is how long each rate is measured (EACH=no leaves them out: on a software renderer they take
+# many minutes, whatever SIDE is), ROUNDS (5) how often a restoration is timed, SIDE (256) that of the
+# photo, TORCH_DEVICE (cuda) PyTorch's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packed=runs/gpu
@@ -22,18 +24,20 @@ device=${1:-gpu} mzsr=$packed/mzsr
 [ -x "$mzsr" ] || { echo "gpu.sh: $mzsr is not there; run bench/gpu.sh pack where Rust is" >&2; exit 1; }
 tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
 "$mzsr" devices
-"$mzsr" bench --device "$device" --seconds "${EACH:-4}"
+[ "${EACH:-4}" = no ] || "$mzsr" bench --device "$device" --seconds "${EACH:-4}"
 python3 - "$tmp/photo.png" "${SIDE:-256}" <<'PY'
 import sys, pathlib
 sys.path.insert(0, "bench/peers")
 from torch_upscale import write_png
 write_png(pathlib.Path(sys.argv[1]), int(sys.argv[2]), 1)
 PY
-for updates in 1 10; do
+for how in "--weights bicubic-x2 -n 1" "--weights bicubic-x2 -n 10" \
+  "--kernel gaussian:2.0 --weights kernel-direct-x2 -n 0" "--kernel gaussian:2.0 --method least-squares"; do
   for _ in $(seq "${ROUNDS:-5}"); do
     start=$(date +%s%N)
-    "$mzsr" upscale "$tmp/photo.png" -o "$tmp/out.png" -s 2 --weights bicubic-x2 -n "$updates" --device "$device" -q
-    echo "mzsr upscale -n $updates, whole process: $((($(date +%s%N) - start) / 1000000)) ms"
+    # shellcheck disable=SC2086 # Several words.
+    "$mzsr" upscale "$tmp/photo.png" -o "$tmp/out.png" -s 2 $how --device "$device" -q
+    echo "mzsr upscale $how, whole process: $((($(date +%s%N) - start) / 1000000)) ms"
   done
 done
 if python3 -c 'import torch' 2>/dev/null; then

@@ -25,6 +25,8 @@ if [ "${1:-}" = pack ]; then
   exit
 fi
 recipe=${1:?"usage: bench/train_gpu.sh RECIPE [FLAGS…]"}; shift
+[ -f "$recipe" ] || { echo "train_gpu.sh: there is no recipe $recipe" >&2; exit 1; }
+[ -x "$packed/mzsr" ] || { echo "train_gpu.sh: $packed/mzsr is not there; run bench/train_gpu.sh pack DATA where Rust is" >&2; exit 1; }
 command=pretrain
 grep -q '^\[meta\]' "$recipe" && command=meta-train
 exec "$packed/mzsr" "$command" "$recipe" --data "$packed/data" --device "${DEVICE:-gpu}" --resume "$@"

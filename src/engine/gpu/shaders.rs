@@ -464,17 +464,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 ";
 
 /// A [`crate::degrade::Map`], whose table holds, as 32-bit words: where each row's taps begin (rows + 1
-/// numbers), where each column's begin, the rows' taps (input, weight), the columns', and the kernel.
-/// The weight of a tap is a number's bits where the map is a `product`; else the place of a kernel's row
-/// and in it. Each thread sums pixels of up to three channels; of the squares of all values each
-/// workgroup leaves a partial sum.
+/// numbers), the rows' taps (input, weight); how many taps each column has, the inputs of the columns'
+/// first taps, of their second ones, …, so that neighbouring threads read neighbouring words, and their
+/// weights likewise; and the kernel. The weight of a tap is a number's bits where the map is a `product`;
+/// else the place of a kernel's row and in it. Each thread sums pixels of up to three channels; of the
+/// squares of all values each workgroup leaves a partial sum.
 pub fn map() -> String {
     format!(
         "
 struct U {{
     rows: u32, columns: u32, channels: u32, width: u32,
-    column_ends: u32, row_taps: u32, column_taps: u32, kernel: u32,
-    product: u32, unused0: u32, unused1: u32, unused2: u32,
+    row_taps: u32, counts: u32, inputs: u32, weights: u32,
+    kernel: u32, product: u32, unused0: u32, unused1: u32,
 }}
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> table: array<u32>;
@@ -493,8 +494,7 @@ fn main(
     for (var pixel = id.x; pixel < u.rows * u.columns; pixel += groups.x * 256u) {{
         let i = pixel / u.columns;
         let j = pixel % u.columns;
-        let left = u.column_taps + 2u * table[u.column_ends + j];
-        let right = u.column_taps + 2u * table[u.column_ends + j + 1u];
+        let end = table[u.counts + j] * u.columns + j;
         let bottom = u.row_taps + 2u * table[i + 1u];
         for (var c = 0u; c < u.channels; c += 3u) {{
             // Of fewer than three channels the last is made again, and not written.
@@ -505,9 +505,9 @@ fn main(
                 let line = table[row] * u.width;
                 let a = table[row + 1u];
                 var part = vec3<f32>(0.0);
-                for (var column = left; column < right; column += 2u) {{
-                    let at = (line + table[column]) * u.channels;
-                    let b = table[column + 1u];
+                for (var tap = j; tap < end; tap += u.columns) {{
+                    let at = (line + table[u.inputs + tap]) * u.channels;
+                    let b = table[u.weights + tap];
                     var weight = 0.0;
                     if (u.product == 1u) {{
                         weight = bitcast<f32>(b);

@@ -17,34 +17,48 @@ pub(super) struct Table {
     rows: usize,
     columns: usize,
     width: usize,
-    /// Where the ends of the columns' taps begin, the rows' taps, the columns' taps, and the kernel.
-    places: [usize; 4],
+    /// Where its parts after the first begin.
+    places: [usize; 5],
     product: bool,
 }
 
-/// Where the taps of each output begin, and all of them: (input, what `word` makes of its weight).
-fn words<W: Copy>(taps: &Taps<W>, word: impl Fn(W) -> u32) -> (Vec<u32>, Vec<u32>) {
-    let (mut ends, mut list) = (vec![0], Vec::new());
-    for i in 0..taps.len() {
-        taps.of(i).for_each(|(input, weight)| list.extend([input as u32, word(weight)]));
-        ends.push(list.len() as u32 / 2);
+/// The parts of a table (see [`shaders::map`](super::shaders::map)) before the kernel; `row` and `column`
+/// make words of weights.
+fn parts<W: Copy>(
+    rows: &Taps<W>,
+    columns: &Taps<W>,
+    row: impl Fn(W) -> u32,
+    column: impl Fn(W) -> u32,
+) -> [Vec<u32>; 5] {
+    let (mut ends, mut taps) = (vec![0], Vec::new());
+    for i in 0..rows.len() {
+        rows.of(i).for_each(|(input, weight)| taps.extend([input as u32, row(weight)]));
+        ends.push(taps.len() as u32 / 2);
     }
-    (ends, list)
+    let counts: Vec<usize> = (0..columns.len()).map(|j| columns.of(j).count()).collect();
+    let most = counts.iter().copied().max().unwrap_or(0);
+    let (mut inputs, mut weights) = (vec![0; most * columns.len()], vec![0; most * columns.len()]);
+    for j in 0..columns.len() {
+        for (tap, (input, weight)) in columns.of(j).enumerate() {
+            let at = tap * columns.len() + j;
+            (inputs[at], weights[at]) = (input as u32, column(weight));
+        }
+    }
+    [ends, taps, counts.into_iter().map(|count| count as u32).collect(), inputs, weights]
 }
 
 impl GpuEngine {
     /// The table of `map` for pictures with `width` columns.
     pub(super) fn table(&self, map: &Map, width: usize) -> Result<Table> {
         let bits = |weight: f64| (weight as f32).to_bits();
-        let ((mut all, row_taps), (column_ends, column_taps), kernel) = match map {
-            Map::Separable { rows, columns } => (words(rows, bits), words(columns, bits), Vec::new()),
+        let ([mut all, taps, counts, inputs, weights], kernel) = match map {
+            Map::Separable { rows, columns } => (parts(rows, columns, bits, bits), Vec::new()),
             Map::Kernel { rows, columns, kernel } => (
-                words(rows, |row| (row * kernel.width) as u32),
-                words(columns, |column| column as u32),
+                parts(rows, columns, |row| (row * kernel.width) as u32, |column| column as u32),
                 kernel.data.iter().map(|&weight| bits(weight)).collect(),
             ),
         };
-        let places = [column_ends, row_taps, column_taps, kernel].map(|part| {
+        let places = [taps, counts, inputs, weights, kernel].map(|part| {
             let place = all.len();
             all.extend(part);
             place
@@ -62,18 +76,9 @@ impl GpuEngine {
         let out = self.tensor(shape)?;
         let groups = striding(table.rows * table.columns);
         let sums = self.device.take(groups[0])?;
-        let [column_ends, row_taps, column_taps, kernel] = table.places;
-        let numbers = [
-            U(table.rows),
-            U(table.columns),
-            U(shape.c),
-            U(table.width),
-            U(column_ends),
-            U(row_taps),
-            U(column_taps),
-            U(kernel),
-            U(usize::from(table.product)),
-        ];
+        let size = [table.rows, table.columns, shape.c, table.width];
+        let places = table.places.into_iter().chain([usize::from(table.product)]);
+        let numbers: Vec<Number> = size.into_iter().chain(places).map(U).collect();
         self.device.run(Work::Map, &numbers, &[&table.words, &image.block, &out.block, &sums], groups)?;
         Ok((out, Sums { block: sums, count: groups[0] }))
     }
