@@ -8,7 +8,8 @@ use crate::adapt::{Care, Event, Rates, Report};
 use crate::degrade::{Degradation, Start, high_size};
 use crate::engine::{AnyEngine, Device, Engine};
 use crate::image::{Photo, WriteOptions, paths};
-use crate::network::weights::{Weights, builtin};
+use crate::network::weights::Weights;
+use crate::network::weights::builtin::{self, Choice};
 use crate::{Error, Result};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -189,10 +190,11 @@ impl Args {
         // Only where nobody said what is to be done.
         let free = self.weights.is_none() && self.updates.is_none() && self.rates.is_none() && self.lambda.is_none();
         let otherwise = match free && weights.info.start == Start::LeastSquares {
-            true => builtin::from_bicubic(degradation)?,
+            // With a warning they would not fit.
+            true => Some(builtin::choose_with(Start::Bicubic, degradation)?).filter(|choice| choice.warning.is_none()),
             false => None,
         };
-        let otherwise = otherwise.map(|weights| {
+        let otherwise = otherwise.map(|Choice { weights, .. }| {
             let rates = Rates(weights.info.rates.clone());
             let updates = weights.info.updates.unwrap_or(DEFAULT_UPDATES);
             Box::new(NetworkSetup { weights, updates, rates, otherwise: None })

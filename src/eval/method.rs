@@ -183,7 +183,10 @@ fn identify(hash: &mut Sha256, weights: &Weights) {
 fn mzsr(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Result<Method> {
     let choice = match &spec.weights {
         Some(name) => builtin::fit(weights(name, folders)?, degradation),
-        None => builtin::choose(degradation)?,
+        None => match spec.start {
+            Some(start) => builtin::choose_with(start, degradation)?,
+            None => builtin::choose(degradation)?,
+        },
     };
     let weights = choice.weights;
     let updates = match spec.updates {

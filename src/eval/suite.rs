@@ -24,6 +24,8 @@
 //!                                 # onnx:FILE; required
 //! weights = "bicubic-x2"          # of mzsr and fine-tune: a built-in name or a file; default for
 //!                                 # mzsr: the built-in ones that fit the degradation best
+//! start = "bicubic"               # of mzsr without weights: the best of those that begin so, "bicubic" or
+//!                                 # "least-squares"
 //! updates = 10                    # of mzsr: one number, or a list (then {} in the name is each);
 //!                                 # default: what the weights were trained for, or 10
 //! rates = [0.02, 0.01]            # of mzsr: by update; default: what the weights say
@@ -42,7 +44,7 @@
 //! psnr = { "g2.0 d" = 37.05 }     # required
 //! ```
 
-use crate::degrade::{Degradation, Downsample, MAX_SCALE};
+use crate::degrade::{Degradation, Downsample, MAX_SCALE, Start};
 use crate::kernel::KernelSpec;
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -176,6 +178,8 @@ pub struct MethodSpec {
     pub kind: String,
     /// A built-in name or a file.
     pub weights: Option<String>,
+    /// How the built-in ones of `mzsr` begin, where none are named.
+    pub start: Option<Start>,
     /// Gradient steps of `mzsr`.
     pub updates: Option<Counts>,
     /// Their rates.
@@ -261,6 +265,7 @@ impl MethodSpec {
         let trains = matches!(kind, Kind::Zssr | Kind::FineTune);
         let given = [
             ("weights", self.weights.is_some(), matches!(kind, Kind::Mzsr | Kind::FineTune)),
+            ("start", self.start.is_some(), kind == Kind::Mzsr && self.weights.is_none()),
             ("updates", self.updates.is_some(), kind == Kind::Mzsr),
             ("rates", self.rates.is_some(), kind == Kind::Mzsr),
             ("steps", self.steps.is_some(), trains),
@@ -462,6 +467,7 @@ mod tests {
             (method("kind = \"bicubic\"\nweights = \"w\""), "weights is not for kind bicubic"),
             (method("kind = \"mzsr\"\nupdates = [1]"), "needs {}"),
             (method("kind = \"mzsr\"\nrates = [-1.0]"), "rate -1"),
+            (method("kind = \"bicubic\"\nstart = \"bicubic\""), "start is not for kind bicubic"),
             (method("kind = \"fine-tune\""), "needs weights"),
             (method("kind = \"zssr\"\nsteps = 0"), "steps 0"),
             (method("kind = \"bicubic\"\ndegradations = [\"x\"]"), "no degradation 'x'"),

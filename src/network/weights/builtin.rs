@@ -75,15 +75,14 @@ pub fn choose(degradation: &Degradation) -> Result<Choice> {
     choose_from(list()?, degradation)
 }
 
-/// Built-in weights with the bicubic start that fit `degradation`.
+/// The same of those that begin with `start`.
 ///
 /// # Errors
-/// As [`list`].
-pub fn from_bicubic(degradation: &Degradation) -> Result<Option<Weights>> {
-    let fits = |weights: &Weights| {
-        weights.info.start == Start::Bicubic && Distance::between(&weights.info, degradation).fits()
-    };
-    Ok(list()?.into_iter().find(fits))
+/// No such weights.
+pub fn choose_with(start: Start, degradation: &Degradation) -> Result<Choice> {
+    let mut all = list()?;
+    all.retain(|weights| weights.info.start == start);
+    choose_from(all, degradation)
 }
 
 /// `weights`, with a warning where they do not fit `degradation`.
