@@ -10,6 +10,7 @@ const TABLE: &[(&str, &[u8])] = &[
     ("kernel-direct-x2", include_bytes!("../../../weights/kernel-direct-x2.safetensors")),
     ("kernel-bicubic-x2", include_bytes!("../../../weights/kernel-bicubic-x2.safetensors")),
     ("kernel-direct-x4", include_bytes!("../../../weights/kernel-direct-x4.safetensors")),
+    ("kernel-multiscale", include_bytes!("../../../weights/kernel-multiscale.safetensors")),
     ("mzsr-direct-x2", include_bytes!("../../../weights/mzsr-direct-x2.safetensors")),
     ("bicubic-x2", include_bytes!("../../../weights/bicubic-x2.safetensors")),
 ];
