@@ -283,19 +283,19 @@ fn all(args: &Args) -> Result<Outcome> {
         let work = match engine.take() {
             Some(engine) => engine,
             None => {
-                let operations = setup.operations(&args, &photo) * pairs.len() as f64;
+                let operations = setup.operations(args, &photo) * pairs.len() as f64;
                 let opened = AnyEngine::open(args.device.device, args.threads, operations)?;
-                setup.introduce(&args, &opened);
+                setup.introduce(args, &opened);
                 opened
             }
         };
-        let made = one(&args, &setup, &work, pair, &photo);
+        let made = one(args, &setup, &work, pair, &photo);
         let work = engine.insert(work);
         match made {
             Err(Error::Device(text) | Error::Memory(text)) if args.device.device == Device::Auto && work.is_gpu() => {
                 warn(&format!("{}: {text}; going on without the GPU", pair.input.display()));
                 *work = AnyEngine::open(Device::Cpu, args.threads, 0.0)?;
-                one(&args, &setup, work, pair, &photo)
+                one(args, &setup, work, pair, &photo)
             }
             made => made,
         }
