@@ -12,6 +12,7 @@ const TABLE: &[(&str, &[u8])] = &[
     ("kernel-direct-x4", include_bytes!("../../../weights/kernel-direct-x4.safetensors")),
     ("kernel-multiscale", include_bytes!("../../../weights/kernel-multiscale.safetensors")),
     ("mzsr-direct-x2", include_bytes!("../../../weights/mzsr-direct-x2.safetensors")),
+    ("mzsr-bicubic-x2", include_bytes!("../../../weights/mzsr-bicubic-x2.safetensors")),
     ("bicubic-x2", include_bytes!("../../../weights/bicubic-x2.safetensors")),
 ];
 
@@ -150,7 +151,9 @@ struct Distance {
     downsample: bool,
     /// |ln| of the ratio to the nearest scale trained for.
     scale: f64,
-    /// Of weights that fit equally, those whose start knows the kernel are better …
+    /// Of weights that fit equally, those for one scale alone are better, …
+    several: bool,
+    /// … then those whose start knows the kernel, …
     unaware: bool,
     /// … and then those for the narrower range of scales.
     width: f64,
@@ -169,6 +172,7 @@ impl Distance {
             kernels: !info.kernels.include(degradation.kernel().is_some()),
             downsample: info.downsample != degradation.downsample(),
             scale: if off < 1e-6 { 0.0 } else { off },
+            several: min != max,
             unaware: info.start == Start::Bicubic,
             width: max - min,
         }
@@ -178,9 +182,9 @@ impl Distance {
         !self.unrecorded && !self.grid && !self.kernels && !self.downsample && self.scale == 0.0
     }
 
-    fn rank(&self) -> (u8, f64, bool, f64) {
+    fn rank(&self) -> (u8, f64, bool, bool, f64) {
         let flags = [self.unrecorded, self.grid, self.kernels, self.downsample];
-        (flags.iter().fold(0, |rank, &flag| 2 * rank + u8::from(flag)), self.scale, self.unaware, self.width)
+        (flags.iter().fold(0, |rank, &flag| 2 * rank + u8::from(flag)), self.scale, self.several, self.unaware, self.width)
     }
 }
 
@@ -235,10 +239,17 @@ mod tests {
 
     #[test]
     fn a_start_that_knows_the_kernel_is_preferred() {
-        let aware = |name, downsample, blurs| {
-            small(Info { start: Start::LeastSquares, ..Info::new(name, [2.0, 2.0], downsample, blurs) })
+        let between = |name, scale, downsample, blurs| {
+            small(Info { start: Start::LeastSquares, ..Info::new(name, scale, downsample, blurs) })
         };
+        let aware = |name, downsample, blurs| between(name, [2.0, 2.0], downsample, blurs);
         let mut known = all();
+        known.push(between("kernel-multi", [1.5, 4.0], Downsample::Bicubic, Blurs::Both));
+        for (scale, name) in [(2.0, "bicubic-x2"), (3.0, "kernel-multi")] {
+            // One scale alone before any start.
+            let choice = choose_from(known.clone(), &asked(scale, Downsample::Bicubic, false)).unwrap();
+            assert_eq!((choice.weights.info.name.as_str(), choice.warning), (name, None));
+        }
         known.push(aware("kernel-bicubic-x2", Downsample::Bicubic, Blurs::Both));
         known.push(aware("kernel-direct-x2", Downsample::Direct, Blurs::With));
         let kernel = Kernel::gaussian(2.0, 2.0, 0.0, 15);
