@@ -11,8 +11,11 @@ const TABLE: &[(&str, &[u8])] = &[
     ("kernel-bicubic-x2", include_bytes!("../../../weights/kernel-bicubic-x2.safetensors")),
     ("kernel-direct-x4", include_bytes!("../../../weights/kernel-direct-x4.safetensors")),
     ("kernel-multiscale", include_bytes!("../../../weights/kernel-multiscale.safetensors")),
+    ("kernel-bicubic-multiscale", include_bytes!("../../../weights/kernel-bicubic-multiscale.safetensors")),
     ("mzsr-direct-x2", include_bytes!("../../../weights/mzsr-direct-x2.safetensors")),
     ("mzsr-bicubic-x2", include_bytes!("../../../weights/mzsr-bicubic-x2.safetensors")),
+    ("mzsr-multiscale", include_bytes!("../../../weights/mzsr-multiscale.safetensors")),
+    ("mzsr-direct-x4", include_bytes!("../../../weights/mzsr-direct-x4.safetensors")),
     ("bicubic-x2", include_bytes!("../../../weights/bicubic-x2.safetensors")),
 ];
 
@@ -184,7 +187,13 @@ impl Distance {
 
     fn rank(&self) -> (u8, f64, bool, bool, f64) {
         let flags = [self.unrecorded, self.grid, self.kernels, self.downsample];
-        (flags.iter().fold(0, |rank, &flag| 2 * rank + u8::from(flag)), self.scale, self.several, self.unaware, self.width)
+        (
+            flags.iter().fold(0, |rank, &flag| 2 * rank + u8::from(flag)),
+            self.scale,
+            self.several,
+            self.unaware,
+            self.width,
+        )
     }
 }
 
