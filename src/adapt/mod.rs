@@ -19,6 +19,11 @@ pub use descent::{Descent, Update};
 pub use plan::Plan;
 pub(crate) use restore::back_project;
 pub use restore::{Care, Report, Restorer};
+
+/// The most LR pixels that are adapted on, if nobody says otherwise.
+pub const ADAPT_PIXELS: usize = 750_000;
+/// Updates from weights that do not say how many they were trained for.
+pub const DEFAULT_UPDATES: usize = 10;
 pub use son::{Son, most_detailed};
 
 /// Learning rates of plain gradient descent: one row an update, each with one value for the whole

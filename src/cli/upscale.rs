@@ -4,7 +4,7 @@ use super::Outcome;
 use super::options::{Blur, DegradationArgs, DeviceArgs, TalkArgs, set_threads, warn};
 use super::progress::Progress;
 use crate::adapt::photo::{Adaptation, Method, Request, consistency, explains, upscale};
-use crate::adapt::{Care, Event, Rates, Report};
+use crate::adapt::{ADAPT_PIXELS, Care, DEFAULT_UPDATES, Event, Rates, Report};
 use crate::degrade::{Degradation, Start, high_size};
 use crate::engine::{AnyEngine, Device, Engine};
 use crate::image::{Photo, WriteOptions, paths};
@@ -91,12 +91,8 @@ pub struct Args {
     talk: TalkArgs,
 }
 
-/// The most pixels that are adapted on, if nobody says otherwise.
-const ADAPT_PIXELS: usize = 750_000;
 /// The fewest pixels that anything can be adapted on.
 const LEAST_PIXELS: usize = 16;
-/// Of weights that do not say how many they were trained for.
-const DEFAULT_UPDATES: usize = 10;
 /// More updates would take days, whatever the photo.
 const MOST_UPDATES: usize = 1_000_000;
 

@@ -216,8 +216,9 @@ trait Own<T> {
 #[cfg(feature = "gpu")]
 const FOREIGN: &str = "a tensor of another engine";
 
+// Without the GPU there is one kind.
+#[allow(clippy::infallible_destructuring_match)]
 impl Own<CpuTensor> for AnyTensor {
-    #[allow(clippy::infallible_destructuring_match)] // Without the GPU there is one kind.
     fn own(&self) -> &CpuTensor {
         match self {
             AnyTensor::Cpu(tensor) => tensor,
@@ -225,7 +226,6 @@ impl Own<CpuTensor> for AnyTensor {
             AnyTensor::Gpu(_) => panic!("{FOREIGN}"),
         }
     }
-    #[allow(clippy::infallible_destructuring_match)]
     fn own_mut(&mut self) -> &mut CpuTensor {
         match self {
             AnyTensor::Cpu(tensor) => tensor,
@@ -233,7 +233,6 @@ impl Own<CpuTensor> for AnyTensor {
             AnyTensor::Gpu(_) => panic!("{FOREIGN}"),
         }
     }
-    #[allow(clippy::infallible_destructuring_match)]
     fn into_own(self) -> CpuTensor {
         match self {
             AnyTensor::Cpu(tensor) => tensor,

@@ -3,8 +3,8 @@
 use super::onnx;
 use super::suite::{Counts, Kind, MethodSpec};
 use super::trained::Training;
-use crate::adapt::Rates;
 use crate::adapt::photo::{Adaptation, Method as Way, Request, upscale};
+use crate::adapt::{DEFAULT_UPDATES, Rates};
 use crate::degrade::{Degradation, LeastSquares, Start};
 use crate::engine::Engine;
 use crate::image::{Format, Photo, PixelKind};
@@ -21,8 +21,6 @@ const MEMORY: u64 = 4 << 30;
 const STEPS: [usize; 2] = [3000, 2000];
 /// Adam's first rates: from random weights as published; a tenth where there is much to forget.
 const RATES: [f64; 2] = [1e-3, 1e-4];
-/// Updates where neither the suite nor the weights say how many.
-const UPDATES: usize = 10;
 
 /// A method for one degradation.
 #[derive(Clone, Debug)]
@@ -191,7 +189,7 @@ fn mzsr(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Re
     let weights = choice.weights;
     let updates = match spec.updates {
         Some(Counts::One(updates)) => updates,
-        _ => weights.info.updates.unwrap_or(UPDATES),
+        _ => weights.info.updates.unwrap_or(DEFAULT_UPDATES),
     };
     let rates = match &spec.rates {
         Some(rates) => Rates::by_update(rates),

@@ -169,12 +169,12 @@ pub fn meta_gradient<E: Engine>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::plain::PlainEngine;
     use crate::network::Architecture;
 
-    fn noise(length: usize, seed: u64, size: f64) -> Vec<f64> {
+    pub fn noise(length: usize, seed: u64, size: f64) -> Vec<f64> {
         let mut state = seed.wrapping_mul(0x9e3779b97f4a7c15) | 1;
         (0..length)
             .map(|_| {

@@ -93,13 +93,7 @@ mod tests {
     use crate::network::{Architecture, Passes};
 
     fn noise(length: usize, seed: u64, size: f64) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(0x9e3779b97f4a7c15) | 1;
-        (0..length)
-            .map(|_| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (size * (2.0 * ((state >> 11) as f64 / (1u64 << 53) as f64) - 1.0)) as f32
-            })
-            .collect()
+        crate::train::meta::tests::noise(length, seed, size).into_iter().map(|v| v as f32).collect()
     }
 
     /// Of parameters that follow the blur, in the second of two passes, with a loss before any update too.

@@ -2,7 +2,7 @@
 
 use super::photos::{Photos, eight_bits, light};
 use super::random::{Purpose, below, generator, uniform};
-use super::recipe::{Degradations, Meta, Model, Recipe};
+use super::recipe::{Degradations, Meta, Model, Recipe, father};
 use crate::adapt::geometry::Turn;
 use crate::adapt::{Course, forward};
 use crate::degrade::{Degradation, FEATURES, LeastSquares, Noise};
@@ -72,6 +72,8 @@ struct Place<'a> {
     /// Rows and columns.
     side: usize,
     turn: Turn,
+    /// Whether its LR is the father of a son, instead of it being learned from itself.
+    of_a_son: bool,
 }
 
 impl Place<'_> {
@@ -104,11 +106,6 @@ impl Earlier {
 /// Number `index` of the eight flips and rotations.
 fn turn(index: usize) -> Turn {
     Turn { transpose: index & 1 != 0, vertical: index & 2 != 0, horizontal: index & 4 != 0 }
-}
-
-/// HR pixels on each side whose LR photo holds a patch of `patch` pixels.
-pub(super) fn father(patch: usize, scale: f64) -> usize {
-    (patch as f64 * scale).ceil() as usize
 }
 
 /// HR pixels around a patch that its LR, or the upscale of that, depends on, and one scale more.
@@ -206,9 +203,11 @@ impl Patches {
         Ok(Case { degradation, sigma, lambda })
     }
 
-    fn place(&self, random: &mut Pcg64, side: usize) -> Place<'_> {
+    /// A place for a patch, or, at a scale, for its father.
+    fn place(&self, random: &mut Pcg64, son_at: Option<f64>) -> Place<'_> {
+        let side = son_at.map_or(self.patch, |scale| father(self.patch, scale));
         let (photo, y, x) = self.photos.pick(random, side);
-        Place { photo, y, x, side, turn: turn(below(random, 8)) }
+        Place { photo, y, x, side, turn: turn(below(random, 8)), of_a_son: son_at.is_some() }
     }
 
     /// The places and degradations of the patches of step `step`.
@@ -217,7 +216,7 @@ impl Patches {
             return (0..self.batch as u64)
                 .map(|index| {
                     let mut random = generator(self.seed, Purpose::Patch, step, index);
-                    let place = self.place(&mut random, self.patch);
+                    let place = self.place(&mut random, None);
                     let case = match self.blurs {
                         None => self.draw(&mut random)?,
                         Some(blurs) => {
@@ -236,8 +235,8 @@ impl Patches {
             for index in task * task_patches..(task + 1) * task_patches {
                 let mut random = generator(self.seed, Purpose::Patch, step, index as u64);
                 let learns = index - task * task_patches < meta.train;
-                let side = if learns && meta.sons { father(self.patch, case.degradation.scale()) } else { self.patch };
-                let mut place = self.place(&mut random, side);
+                let son_at = (learns && meta.sons).then(|| case.degradation.scale());
+                let mut place = self.place(&mut random, son_at);
                 // A son and its father, the LR photo, give nothing of the HR photo away.
                 if !learns && !meta.sons {
                     let learned = &plan[task * task_patches..][..meta.train];
@@ -245,7 +244,7 @@ impl Patches {
                         if !learned.iter().any(|(other, _)| place.meets(other)) {
                             break;
                         }
-                        place = self.place(&mut random, side);
+                        place = self.place(&mut random, son_at);
                     }
                 }
                 plan.push((place, case.clone()));
@@ -254,12 +253,11 @@ impl Patches {
         Ok(plan)
     }
 
-    /// Network input and HR target of a place; of one as large as a [`father`], those of the adaptation
+    /// Network input and HR target of a place; of a father's, those of the adaptation
     /// to its LR photo: what is made of its son, and itself.
     fn pair(&self, place: Place<'_>, case: &Case, seed: u64, pass: usize) -> Result<[Raster<f32>; 2]> {
-        let Place { photo, y, x, side, turn } = place;
+        let Place { photo, y, x, side, turn, of_a_son } = place;
         let scale = case.degradation.scale();
-        let of_a_son = side > self.patch;
         // A father's margin is as wide in its own pixels.
         let margin = margin(scale, &self.degradation);
         let around = if of_a_son { margin + (scale * margin as f64).ceil() as usize } else { margin };
@@ -471,7 +469,7 @@ mod tests {
     /// The updates of a task learn what a photo's adaptation would: from its LR pixels and their son.
     #[test]
     fn a_task_learns_from_sons() {
-        for scale in [2.0, 2.5, 3.0] {
+        for scale in [1.0, 2.0, 2.5, 3.0] {
             let text = format!(
                 "steps = 9\n[model]\nname = \"x\"\nscale = {scale}\n[data]\nphotos = [\"a\"]\npatch = 16\n\
                  [degradation]\nkernels = \"gaussian\"\n[optimiser]\nrate = 1e-3\n[output]\nfolder = \"o\"\n\

@@ -98,7 +98,6 @@
 //!
 //! Paths are relative to the current directory, those of photos to `--data` if it is given.
 
-use super::patches::father;
 use crate::adapt::Course;
 use crate::degrade::{self, Downsample, Start};
 use crate::kernel::Kernel;
@@ -724,6 +723,11 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Resul
         }
     }
     deserializer.deserialize_any(Either)
+}
+
+/// HR pixels on each side whose LR photo holds a patch of `patch` pixels.
+pub(super) fn father(patch: usize, scale: f64) -> usize {
+    (patch as f64 * scale).ceil() as usize
 }
 
 impl Recipe {

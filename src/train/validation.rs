@@ -3,7 +3,7 @@
 use super::log::Judgement;
 use super::photos;
 use super::recipe::{Dropping, Model, Validation};
-use crate::adapt::{Course, Plan, Rates, Restorer};
+use crate::adapt::{ADAPT_PIXELS, Course, Plan, Rates, Restorer};
 use crate::degrade::Degradation;
 use crate::engine::Engine;
 use crate::image::paths::images_in;
@@ -16,8 +16,6 @@ use std::time::Instant;
 
 /// Side of the tiles in which photos are learned from and enlarged.
 const TILE: usize = 512;
-/// Pixels of a photo that are learned from, as by default of `mzsr upscale`.
-const ADAPT_PIXELS: usize = 750_000;
 /// Pixels that must remain of a photo.
 const SMALLEST: usize = 32;
 

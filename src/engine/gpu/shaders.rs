@@ -341,6 +341,17 @@ fn gather(thread: u32, value: f32) {
 }
 ";
 
+/// How a shader begins whose workgroups each leave a partial sum.
+const SUMMING: &str = "
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+";
+
 /// |output − target| over a window, a partial sum a workgroup, and the derivative of the whole.
 pub fn l1() -> String {
     format!(
@@ -355,15 +366,7 @@ struct U {{
 @group(0) @binding(2) var<storage, read> wanted: array<f32>;
 @group(0) @binding(3) var<storage, read_write> delta: array<f32>;
 @group(0) @binding(4) var<storage, read_write> sums: array<f32>;
-{TREE}
-@compute @workgroup_size(256)
-fn main(
-    @builtin(local_invocation_index) thread: u32,
-    @builtin(global_invocation_id) id: vec3<u32>,
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-) {{
-    var sum = 0.0;
+{TREE}{SUMMING}    var sum = 0.0;
     for (var at = id.x; at < u.length; at += groups.x * 256u) {{
         let pixel = at / u.channels;
         let y = pixel / u.width % u.height;
@@ -393,15 +396,7 @@ struct U {{ begin: u32, end: u32, unused0: u32, unused1: u32 }}
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> sums: array<f32>;
-{TREE}
-@compute @workgroup_size(256)
-fn main(
-    @builtin(local_invocation_index) thread: u32,
-    @builtin(global_invocation_id) id: vec3<u32>,
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-) {{
-    var sum = 0.0;
+{TREE}{SUMMING}    var sum = 0.0;
     for (var at = u.begin + id.x; at < u.end; at += groups.x * 256u) {{
         sum = fma(x[at], y[at], sum);
     }}
@@ -482,15 +477,7 @@ struct U {{
 @group(0) @binding(2) var<storage, read> image: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 @group(0) @binding(4) var<storage, read_write> sums: array<f32>;
-{TREE}
-@compute @workgroup_size(256)
-fn main(
-    @builtin(local_invocation_index) thread: u32,
-    @builtin(global_invocation_id) id: vec3<u32>,
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-) {{
-    var total = 0.0;
+{TREE}{SUMMING}    var total = 0.0;
     for (var pixel = id.x; pixel < u.rows * u.columns; pixel += groups.x * 256u) {{
         let i = pixel / u.columns;
         let j = pixel % u.columns;
@@ -645,15 +632,7 @@ struct U {{ length: u32, unused0: u32, unused1: u32, unused2: u32 }}
 @group(0) @binding(4) var<storage, read_write> q: array<f32>;
 @group(0) @binding(5) var<storage, read_write> normal_q: array<f32>;
 @group(0) @binding(6) var<storage, read_write> sums: array<f32>;
-{TREE}
-@compute @workgroup_size(256)
-fn main(
-    @builtin(local_invocation_index) thread: u32,
-    @builtin(global_invocation_id) id: vec3<u32>,
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-) {{
-    var total = 0.0;
+{TREE}{SUMMING}    var total = 0.0;
     for (var at = id.x; at < u.length; at += groups.x * 256u) {{
         q[at] = fma(state.beta, q[at], s[at]);
         let value = fma(state.beta, normal_q[at], normal_s[at]);

@@ -3,9 +3,9 @@
 
 use super::device::{Block, Number, Work};
 use super::{GpuEngine, GpuTensor, striding};
-use crate::Result;
 use crate::degrade::{Degradation, LeastSquares, Map, Taps};
 use crate::engine::{Engine, Shape};
+use crate::{Error, Result};
 use Number::{F, U};
 
 /// Numbers of a [`shaders::STATE`](super::shaders::STATE).
@@ -85,8 +85,12 @@ impl GpuEngine {
 
     /// Several tables, one after the other.
     fn chain(&self, tables: &[Table], image: &GpuTensor) -> Result<(GpuTensor, Sums)> {
-        let (first, rest) = tables.split_first().expect("D is at least one map");
-        rest.iter().try_fold(self.through(first, image)?, |(image, _), table| self.through(table, &image))
+        let (mut made, mut last) = (None, None);
+        for table in tables {
+            let (next, sums) = self.through(table, made.as_ref().unwrap_or(image))?;
+            (made, last) = (Some(next), Some(sums));
+        }
+        made.zip(last).ok_or_else(|| Error::Device("no map to apply".to_owned()))
     }
 
     /// The tables of maps that follow each other, from pictures with `width` columns.
