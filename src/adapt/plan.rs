@@ -14,7 +14,7 @@ const SOLVE_BYTES: u64 = 160;
 pub(super) const MAX_SOLVE: usize = 1 << 20;
 /// The program, its weights in every form, a thread's blocks, the encoder, and buffers that the
 /// engine keeps for later.
-const FIXED_BYTES: u64 = 88 << 20;
+const FIXED_BYTES: u64 = 98 << 20;
 /// Tiles larger than this gain nothing: the halo's share is under 2 %.
 const LARGEST_SIDE: usize = 1536;
 /// An adaptation's tiles are kept smaller, since each pixel costs over 2 kB.
