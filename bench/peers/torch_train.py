@@ -359,6 +359,113 @@ class Solver:
         return made + torch.fft.ifft2(self.back * self.grid.tile(p * s)).real
 
 
+class Matrices:
+    """The same for any scale, by a matrix along each axis: HR of side `size` and its LR, as tori."""
+
+    def __init__(self, size, scale, downsample, device):
+        self.size, self.scale, self.low = size, scale, round(size / scale)
+        assert abs(size / scale - self.low) < 1e-6, (size, scale)
+        down, up = np.zeros((self.low, size)), np.zeros((size, self.low))
+        for i in range(self.low):
+            if downsample == "bicubic":
+                u = (i + 0.5) * scale - 0.5
+                j = np.arange(math.floor(u - 2 * scale), math.ceil(u + 2 * scale) + 1)
+                w = cubic((u - j) / scale)
+                np.add.at(down[i], j % size, w / w.sum())
+            else:
+                down[i, math.floor(i * scale + 0.5 + 1e-9) % size] = 1
+        for j in range(size):
+            u = (j + 0.5) / scale - 0.5 if downsample == "bicubic" else j / scale
+            m = np.arange(math.floor(u) - 2, math.floor(u) + 4)
+            np.add.at(up[j], m % self.low, cubic(u - m))
+        matrix = lambda m: torch.from_numpy(m).float().to(device)
+        self.down, self.up = matrix(down), matrix(up)
+        self.rows = (SIZE // 2 - torch.arange(SIZE, device=device)) % size
+
+    def transfer(self, kernels):
+        placed = torch.zeros(len(kernels), self.size, self.size, device=kernels.device)
+        placed[:, self.rows[:, None], self.rows[None, :]] = kernels
+        return torch.fft.rfft2(placed)[:, None]
+
+    def blur(self, image, k):
+        return torch.fft.irfft2(k * torch.fft.rfft2(image), s=image.shape[2:])
+
+    def degrade(self, image, k):
+        return self.down @ self.blur(image, k) @ self.down.T
+
+    def adjoint(self, low, k):
+        return self.blur(self.down.T @ low @ self.down, k.conj())
+
+    def normal(self, low, k):
+        """D Dᵀ, where `k` is the power of the blur's spectrum."""
+        return self.degrade(self.down.T @ low @ self.down, k)
+
+
+def gradients_of(normal, lam, s, steps, lengths=None):
+    """z of conjugate gradients for `normal` + lam; its step lengths, or by those that are given."""
+    made = [] if lengths is None else lengths
+    dot = lambda a, b: (a * b).sum((1, 2, 3), keepdim=True)
+    q, nq = s, normal(s)
+    z = torch.zeros_like(s)
+    if lengths is None:
+        residual = direction = dot(s, nq)
+    for step in range(steps):
+        if lengths is None:
+            alpha = residual / (dot(nq, nq) + lam * direction + 1e-30)
+            made.append(alpha)
+        else:
+            alpha = made[2 * step]
+        z = z + alpha * q
+        if step + 1 == steps:
+            break
+        s = s - alpha * (nq + lam * q)
+        ns = normal(s)
+        if lengths is None:
+            following = dot(s, ns)
+            ratio = following / (residual + 1e-30)
+            residual, direction = following, following + ratio * ratio * direction
+            made.append(ratio)
+        else:
+            ratio = made[2 * step + 1]
+        q, nq = s + ratio * q, ns + ratio * nq
+    return z, made
+
+
+class Steps(torch.autograd.Function):
+    """Conjugate gradients: for given step lengths a polynomial of `normal`, which is its own adjoint."""
+
+    @staticmethod
+    def forward(ctx, s, normal, lam, steps):
+        z, ctx.lengths = gradients_of(normal, lam, s, steps)
+        ctx.rest = (normal, lam, steps)
+        return z
+
+    @staticmethod
+    def backward(ctx, grad):
+        normal, lam, steps = ctx.rest
+        return gradients_of(normal, lam, grad, steps, ctx.lengths)[0], None, None, None
+
+
+class MatrixSolver:
+    """As Solver, on Matrices."""
+
+    def __init__(self, grid, k, low, lam):
+        self.grid, self.k, self.low, self.lam = grid, k, low, lam
+        both = power(k)
+        self.normal = lambda t: grid.normal(t, both)
+
+    def solved(self, made, lam, steps):
+        z = Steps.apply(self.low - self.grid.degrade(made, self.k), self.normal, lam, steps)
+        return made + self.grid.adjoint(z, self.k)
+
+    @torch.no_grad()
+    def start(self):
+        return self.solved(self.grid.up @ self.low @ self.grid.up.T, self.lam, 25)
+
+    def data_step(self, made):
+        return self.solved(made, 3 * self.lam, 8)
+
+
 def eight_bits(low):
     return (low.clamp(0, 1) * 255).round() / 255
 
@@ -544,47 +651,51 @@ def lambda_of(sigma):
 
 class AwareStep:
     def __init__(self, args, meta, tensors, device, dtype):
-        scale = int(meta["scale"])
-        shares = {"none": args.none, "small": args.small, "round": 0.5, "disk": args.disk, "motion": args.motion}
+        scales = json.loads(args.scales) if args.scales else [int(meta["scale"])]
+        self.shares = {"none": args.none, "small": args.small, "round": 0.5, "disk": args.disk, "motion": args.motion}
         self.photos = Photos(args.photos, args.crop, device)
-        self.bank = Bank(args.kernels, scale, shares, args.seed, device)
-        self.grid = Grid(args.crop, scale, meta["downsample"], device)
+        kind = Matrices if args.scales else Grid
+        self.solver = MatrixSolver if args.scales else Solver
+        self.grids = [kind(args.crop, scale, meta["downsample"], device) for scale in scales]
+        self.banks = [Bank(args.kernels, scale, self.shares, args.seed + i, device) for i, scale in enumerate(scales)]
+        self.variants = len(scales)
         self.net = Aware(tensors, args.passes, device, dtype)
-        self.args, self.scale, self.device, self.dtype = args, scale, device, dtype
+        self.args, self.device, self.dtype = args, device, dtype
         # So that half precision keeps small gradients.
-        self.unit = 2.0**13 if dtype == torch.float16 else 1.0
+        self.unit = (2.0**17 if args.squared else 2.0**13) if dtype == torch.float16 else 1.0
         self.adam = Adam(self.net.leaves, 0.5, args.ema, self.unit)
         self.losses = torch.zeros(args.passes + 1, device=device)
 
     @torch.no_grad()
-    def case(self, count):
-        args = self.args
+    def case(self, count, variant):
+        args, grid = self.args, self.grids[variant]
         high = self.photos.crops(count, args.crop)
-        kernels, seen = self.bank.draw(count)
+        kernels, seen = self.banks[variant].draw(count)
         rand = lambda: torch.rand(count, 1, 1, 1, device=self.device)
         sigma = torch.where(rand() < args.noise, 1 + 7 * rand(), torch.zeros_like(rand()))
-        k = self.grid.transfer(kernels)
-        low = self.grid.degrade(high, k)
+        k = grid.transfer(kernels)
+        low = grid.degrade(high, k)
         low = eight_bits(low + sigma / 255 * torch.randn_like(low))
         lam = lambda_of(sigma)
         noise = torch.log10(lam.view(-1, 1) / 1e-3) / 2
-        features = torch.cat([seen, torch.full_like(noise, (self.scale - 2) / 2), noise], 1)
-        solver = Solver(self.grid, k, low, lam)
+        features = torch.cat([seen, torch.full_like(noise, (grid.scale - 2) / 2), noise], 1)
+        solver = self.solver(grid, k, low, lam)
         return high, solver, features, solver.start()
 
-    def __call__(self):
-        high, solver, features, start = self.case(self.args.batch)
+    def __call__(self, variant=0):
+        high, solver, features, start = self.case(self.args.batch, variant)
         b = self.args.border
         inside = lambda t: t[:, :, b:-b, b:-b]
         made = self.net.run(solver, features, start)
-        losses = [(inside(x) - inside(high)).abs().mean() for x in made]
+        off = [inside(x) - inside(high) for x in made]
+        losses = [(o * o if self.args.squared else o.abs()).mean() for o in off]
         weights = [0.15] * (len(losses) - 1) + [1.0]
         loss = sum(w * l for w, l in zip(weights, losses)) * self.unit
         grads = torch.autograd.grad(loss, self.adam.params)
         self.adam.update(list(grads))
         with torch.no_grad():
             before = (inside(start) - inside(high)).abs().mean()
-            self.losses += torch.stack([before] + [l.detach() for l in losses])
+            self.losses += torch.stack([before] + [o.detach().abs().mean() for o in off])
 
     def set_rate(self, share):
         self.adam.rate.fill_(self.args.rate * share)
@@ -791,12 +902,14 @@ class MetaStep:
     judged by."""
 
     def __init__(self, args, meta, tensors, device, dtype):
-        self.scale = int(str(meta["scale"]).strip("[]").split(",")[0]) if args.scale is None else args.scale
+        scales = json.loads(args.scales) if args.scales else [int(meta["scale"])]
+        crops = json.loads(args.crops) if args.crops else [args.crop] * len(scales)
         shares = {"none": args.none, "small": args.small, "round": 1.0, "disk": 0.0, "motion": 0.0}
-        self.photos = Photos(args.photos, args.crop, device)
-        self.bank = Bank(args.kernels, self.scale, shares, args.seed, device)
-        self.grid = Grid(args.crop, self.scale, meta["downsample"], device)
-        self.below = Grid(self.grid.low, self.scale, meta["downsample"], device)
+        self.photos = Photos(args.photos, max(crops), device)
+        self.banks = [Bank(args.kernels, scale, shares, args.seed + i, device) for i, scale in enumerate(scales)]
+        grid = lambda size, scale: Grid(size, scale, meta["downsample"], device)
+        self.grids = [(grid(c, s), grid(c // s, s)) for c, s in zip(crops, scales)]
+        self.variants = len(scales)
         self.like, self.args, self.device = tensors, args, device
         self.tasks = Tasks(args.tasks, dtype, 2.0**-4, best_ends(args, dtype, device))
         self.row = padded_parameters(tensors, self.tasks, device)
@@ -804,7 +917,7 @@ class MetaStep:
         rows = json.loads(meta["rates"])
         rows = [rows[min(k, len(rows) - 1)] for k in range(self.updates)]
         rows = [r * LAYERS if len(r) == 1 else r for r in rows]
-        self.logarithms = torch.tensor(rows, device=device).log()
+        self.logarithms = torch.tensor(rows, device=device).clamp(min=args.least_rate).log()
         self.outer = json.loads(args.outer)
         assert len(self.outer) == self.updates
         self.adam = Adam([self.row], args.clip, args.ema)
@@ -812,19 +925,20 @@ class MetaStep:
         self.losses = torch.zeros(self.updates + sum(1 for v in self.outer if v), device=device)
 
     @torch.no_grad()
-    def case(self):
-        args, s = self.args, self.scale
-        n, device = args.tasks, self.device
-        high = self.photos.crops(n, args.crop)
-        kernels, _ = self.bank.draw(n)
-        low = eight_bits(self.grid.degrade(high, self.grid.transfer(kernels)))
-        son = self.below.degrade(low, self.below.transfer(kernels)).clamp(0, 1)
+    def case(self, variant):
+        args, (grid, below) = self.args, self.grids[variant]
+        s, n, device = grid.scale, args.tasks, self.device
+        high = self.photos.crops(n, grid.size)
+        kernels, _ = self.banks[variant].draw(n)
+        low = eight_bits(grid.degrade(high, grid.transfer(kernels)))
+        son = below.degrade(low, below.transfer(kernels)).clamp(0, 1)
         b = args.border
         inside = lambda t: t[:, :, b:-b, b:-b]
-        train = [inside(self.below.upscale(son, self.below.bicubic_up)), inside(low)]
-        up = self.grid.upscale(low, self.grid.bicubic_up)
-        room = args.crop - 2 * s * 4 - 8 - args.patch
-        at = lambda: (torch.rand(n, device=device) * room).long()[:, None] + 4 * s + 4 + torch.arange(args.patch, device=device)
+        train = [inside(below.upscale(son, below.bicubic_up)), inside(low)]
+        up = grid.upscale(low, grid.bicubic_up)
+        edge = 4 * s + 4
+        along = torch.arange(args.patch, device=device)
+        at = lambda: (torch.rand(n, device=device) * (grid.size - 2 * edge - args.patch + 1)).long()[:, None] + edge + along
         rows, cols = at()[:, None, :, None], at()[:, None, None, :]
         which = torch.arange(n, device=device)[:, None, None, None]
         channel = torch.arange(3, device=device)[None, :, None, None]
@@ -833,12 +947,13 @@ class MetaStep:
         return [[t.permute(2, 3, 0, 1).contiguous() for t in pair] for pair in (train, test)]
 
     @torch.no_grad()
-    def __call__(self):
-        train, test = self.case()
+    def __call__(self, variant=0):
+        train, test = self.case(variant)
         rates = self.logarithms.exp()
         _, gradient, gr, losses = meta_gradient(self.tasks, self.row, rates, self.outer, train, test)
         self.adam.update([gradient])
         self.rates.update([gr * rates])
+        self.logarithms.clamp_(min=math.log(self.args.least_rate))
         self.losses += torch.stack(losses)
 
     def set_rate(self, share):
@@ -848,7 +963,7 @@ class MetaStep:
     def file(self):
         tensors = bare_parameters(self.adam.average[0], self.tasks, self.like)
         rows = self.rates.average[0].exp().tolist()
-        tail = [[v * 0.5 ** (i + 1) for v in rows[-1]] for i in range(16)]
+        tail = [[v * self.args.tail ** (i + 1) for v in rows[-1]] for i in range(16)]
         return tensors, {"rates": json.dumps(rows + tail), "updates": str(self.updates)}
 
 
@@ -864,21 +979,24 @@ def train(args, make):
     tensors, meta = read_safetensors(args.weights)
     step = make(args, meta, dict(tensors), device, dtype)
     print(f"{args.out}: {step.photos.count} photos, {len(step.photos.flat) / 1e6:.1f} Mpx, {time.time() - begun:.1f} s", flush=True)
+    choose = np.random.default_rng(args.seed)
     if device.type == "cuda":
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):
-                step()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step()
+        graphs = []
+        for variant in range(step.variants):
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(3):
+                    step(variant)
+            torch.cuda.current_stream().wait_stream(aside)
+            graphs.append(torch.cuda.CUDAGraph())
+            with torch.cuda.graph(graphs[-1], pool=graphs[0].pool() if variant else None):
+                step(variant)
         step.losses.zero_()
-        go, wait = graph.replay, torch.cuda.synchronize
+        go, wait = lambda: graphs[choose.integers(step.variants)].replay(), torch.cuda.synchronize
         print(f"{args.out}: captured after {time.time() - begun:.1f} s, {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
     else:
-        go, wait = step, lambda: None
+        go, wait = lambda: step(choose.integers(step.variants)), lambda: None
 
     if args.profile:
         with torch.profiler.profile() as profiler:
@@ -994,6 +1112,8 @@ def main():
     aware, meta = commands.choices["aware"], commands.choices["meta"]
     aware.add_argument("--passes", type=int, default=3)
     aware.add_argument("--batch", type=int, default=12)
+    aware.add_argument("--scales", help="a list of any scales, where weights are for more than one")
+    aware.add_argument("--squared", action="store_true", help="the squared error instead of the absolute one")
     aware.add_argument("--disk", type=float, default=0.08)
     aware.add_argument("--motion", type=float, default=0.12)
     aware.add_argument("--noise", type=float, default=0.12)
@@ -1002,8 +1122,11 @@ def main():
     meta.add_argument("--updates", type=int, default=4)
     meta.add_argument("--outer", default="[0.4, 0.0, 0.0, 0.6]")
     meta.add_argument("--learn", type=float, default=0.01)
+    meta.add_argument("--least-rate", type=float, default=1e-8, help="no rate falls below")
     meta.add_argument("--clip", type=float, default=0.5)
-    meta.add_argument("--scale", type=int)
+    meta.add_argument("--tail", type=float, default=1.0, help="rates beyond the trained updates, of the one before")
+    meta.add_argument("--scales", help="a list of whole ones, where weights are for more than one")
+    meta.add_argument("--crops", help="a list of crops' sides, one a scale")
     args = parser.parse_args()
     if args.command == "check":
         check()
