@@ -4,7 +4,7 @@
 //! and below the picture), so that the nine taps of a pixel are three runs of 3 · channels
 //! values, and every pixel takes the same sums in the same order wherever it lies.
 
-use super::gemm::{self, Operand};
+use super::gemm::{self, Operand, Steps};
 use super::post::Post;
 use super::simd::{Kernel, Simd};
 use super::winograd::Channels;
@@ -157,7 +157,7 @@ unsafe fn pixels<S: Simd, const R: usize, const NV: usize>(
             let (term, y) = (i / 3, i % 3);
             let a = Operand { at: input.from.add(term * input.term + y * input.stride), row: input.c, k_step: 1 };
             let b = Operand { at: filters.add(i * run * k_step), row: 1, k_step };
-            gemm::accumulate::<S, R, NV>(&mut sums, run, a, b);
+            gemm::accumulate::<S, R, NV>(&mut sums, Steps::one_run(run), a, b);
         }
         for (r, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
@@ -242,12 +242,13 @@ impl Kernel for SumRows<'_> {
                                 let a = Operand { at, row: 1, k_step: c };
                                 let b = Operand { at: values.as_ptr().add(x * width + start), row: 1, k_step: width };
                                 let to = sums.as_mut_ptr().add(start * 9 * c);
+                                let k = Steps::one_run(count);
                                 if width - start >= many.panel() {
                                     let to = to.add(tap_row * 3 * c * 2 * S::LANES);
-                                    gemm::product::<S, 2>(3 * c, count, a, b, to, true, &mut || {});
+                                    gemm::product::<S, 2>(3 * c, k, a, b, to, true, &mut || {});
                                 } else {
                                     let to = to.add(tap_row * 3 * c * S::LANES);
-                                    gemm::product::<S, 1>(3 * c, count, a, b, to, true, &mut || {});
+                                    gemm::product::<S, 1>(3 * c, k, a, b, to, true, &mut || {});
                                 }
                             }
                         }
