@@ -161,7 +161,7 @@ unsafe fn pixels<S: Simd, const R: usize, const NV: usize>(
         }
         for (r, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
-                post.finish::<S>(sum, place.pixel + r, place.channel + v * S::LANES, place.channels);
+                post.finish::<S, 1>([sum], place.pixel + r, place.channel + v * S::LANES, place.channels);
             }
         }
     }

@@ -537,11 +537,15 @@ impl Convolve<'_> {
                             half[y][x] = column[y];
                         }
                     }
-                    for (y, line) in half.into_iter().enumerate().take(height) {
-                        let line = outputs4::<S>(line);
-                        for (x, value) in line.into_iter().enumerate().take(width) {
-                            let pixel = first + y * self.grid.w + x;
-                            self.post.finish::<S>(value, pixel, channel, channels.output);
+                    for y in 0..height {
+                        let line = outputs4::<S>(half[y]);
+                        let pixel = first + y * self.grid.w;
+                        if width == 4 {
+                            self.post.finish::<S, 4>(line, pixel, channel, channels.output);
+                        } else {
+                            for x in 0..width {
+                                self.post.finish::<S, 1>([line[x]], pixel + x, channel, channels.output);
+                            }
                         }
                     }
                 }
