@@ -13,7 +13,7 @@
 
 #![allow(clippy::needless_range_loop)] // Small matrices read best by their two indices.
 
-use super::ahead::{Ahead, Pixels, Stream};
+use super::ahead::{Ahead, Pixels};
 use super::gemm::{self, Operand, Steps};
 use super::post::Post;
 use super::simd::{Kernel, Simd};
@@ -604,7 +604,8 @@ impl SumLayout {
     }
 }
 
-/// Sums the products of a chunk of tiles for the weight gradient.
+/// Sums the products of a chunk of tiles for the weight gradient. Nothing is asked for ahead here: the
+/// sums themselves come from the level-2 cache, and would wait for what is on its way from further off.
 pub(super) struct SumTiles<'a> {
     pub(super) channels: Channels,
     pub(super) grid: Grid,
@@ -684,32 +685,7 @@ impl Kernel for SumTiles<'_> {
                             }
                         }
                     }
-                    let next = start + count..(start + count + block).min(self.tiles.end);
-                    let input = Pixels {
-                        tensor: a.as_ptr(),
-                        channels: channels.input,
-                        needed: 0..channels.input,
-                        shift: 1,
-                        tiles: next.clone(),
-                    };
-                    let output = Pixels {
-                        tensor: delta.as_ptr(),
-                        channels: channels.output,
-                        needed: 0..channels.output,
-                        shift: 0,
-                        tiles: next,
-                    };
-                    let calls = POINTS * channels.panels() * gemm::steps::<S, 2>(channels.input);
-                    let mut ahead = Ahead::new(self.grid, [input, output], calls);
-                    let steps = channels.panels() * gemm::steps::<S, 2>(channels.input);
                     for point in 0..POINTS {
-                        let mut left_ahead = Stream::new(v.add((point + 1) * v_stride), count * padded, steps);
-                        let mut right_ahead = Stream::new(d.add((point + 1) * d_stride), count * padded_output, steps);
-                        let mut between = || {
-                            ahead.step::<S>();
-                            left_ahead.step::<S>();
-                            right_ahead.step::<S>();
-                        };
                         let k = Steps::one_run(count);
                         for panel in 0..channels.panels() {
                             let left = Operand { at: v.add(point * v_stride), row: 1, k_step: padded };
@@ -718,10 +694,10 @@ impl Kernel for SumTiles<'_> {
                             let to = sums.as_mut_ptr().add(to);
                             if channels.is_full(panel) {
                                 let right = Operand { at, row: 1, k_step: 2 * S::LANES };
-                                gemm::product::<S, 2>(channels.input, k, left, right, to, add, &mut between);
+                                gemm::product::<S, 2>(channels.input, k, left, right, to, add, &mut || {});
                             } else {
                                 let right = Operand { at, row: 1, k_step: S::LANES };
-                                gemm::product::<S, 1>(channels.input, k, left, right, to, add, &mut between);
+                                gemm::product::<S, 1>(channels.input, k, left, right, to, add, &mut || {});
                             }
                         }
                     }
