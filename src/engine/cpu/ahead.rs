@@ -77,30 +77,3 @@ impl<const N: usize> Ahead<N> {
         }
     }
 }
-
-/// Goes through contiguous memory a few cache lines at a time.
-pub(super) struct Stream {
-    next: *const f32,
-    lines: usize,
-}
-
-impl Stream {
-    /// From `from` on, `values` values in `calls` calls of [`Stream::step`], and on at that rate.
-    #[inline(always)]
-    pub(super) fn new(from: *const f32, values: usize, calls: usize) -> Self {
-        Stream { next: from, lines: values.div_ceil(16 * calls) }
-    }
-
-    /// Asks for the next share.
-    ///
-    /// # Safety
-    /// As [`Simd`].
-    #[inline(always)]
-    pub(super) unsafe fn step<S: Simd>(&mut self) {
-        for _ in 0..self.lines {
-            // SAFETY: the caller's promise; any address may be asked for.
-            unsafe { S::prefetch(self.next) };
-            self.next = self.next.wrapping_add(16);
-        }
-    }
-}

@@ -4,7 +4,7 @@
 //! and below the picture), so that the nine taps of a pixel are three runs of 3 · channels
 //! values, and every pixel takes the same sums in the same order wherever it lies.
 
-use super::gemm::{self, Operand};
+use super::gemm::{self, Operand, Steps};
 use super::post::Post;
 use super::simd::{Kernel, Simd};
 use super::winograd::Channels;
@@ -71,11 +71,30 @@ impl Kernel for Convolve<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.shape.c {
+                3 => self.rows::<S, 3>(),
+                _ => self.rows::<S, 0>(),
+            }
+        }
+    }
+}
+
+impl Convolve<'_> {
+    /// For inputs of C channels, or of any number for 0. With a number that the compiler knows, the
+    /// pixels of a step are at fixed distances, and their sums stay in the registers.
+    ///
+    /// # Safety
+    /// As [`Simd`] and [`Post::finish`].
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const C: usize>(self) {
         let Convolve { channels, shape, inputs, filters, post, picture, rows, scratch } = self;
-        let stride = (shape.w + 2) * shape.c;
+        let c = if C > 0 { C } else { shape.c };
+        let stride = (shape.w + 2) * c;
         let padded_rows = rows.len() + 2;
-        let depth = inputs.len() * 9 * shape.c;
-        assert!(rows.end <= shape.h && picture < shape.n && channels.lanes == S::LANES);
+        let depth = inputs.len() * 9 * c;
+        assert!(rows.end <= shape.h && picture < shape.n && channels.lanes == S::LANES && c == shape.c);
         assert_eq!(filters.len(), depth * channels.padded_output());
         for (input, padded) in inputs.iter().zip(scratch.chunks_exact_mut(padded_rows * stride)) {
             for (i, to) in padded.chunks_exact_mut(stride).enumerate() {
@@ -93,10 +112,10 @@ impl Kernel for Convolve<'_> {
                             // SAFETY: the pixels x .. x + rows are in the row, which no other task
                             // writes; the padded rows have two pixels more.
                             unsafe {
-                                let from = scratch.as_ptr().add(y * stride + x * shape.c);
+                                let from = scratch.as_ptr().add(y * stride + x * c);
                                 let filters = filters.as_ptr().add(start * depth);
                                 let place = Place { pixel: first + x, channel: start, channels: channels.output };
-                                let input = Input { from, c: shape.c, stride, term: padded_rows * stride };
+                                let input = Input { from, c, stride, term: padded_rows * stride };
                                 if channels.padded_output() - start >= channels.panel() {
                                     pixels::<S, $rows, 2>(inputs.len(), input, filters, post, place);
                                 } else {
@@ -157,11 +176,11 @@ unsafe fn pixels<S: Simd, const R: usize, const NV: usize>(
             let (term, y) = (i / 3, i % 3);
             let a = Operand { at: input.from.add(term * input.term + y * input.stride), row: input.c, k_step: 1 };
             let b = Operand { at: filters.add(i * run * k_step), row: 1, k_step };
-            gemm::accumulate::<S, R, NV>(&mut sums, run, a, b);
+            gemm::accumulate::<S, R, NV>(&mut sums, Steps::one_run(run), a, b);
         }
         for (r, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
-                post.finish::<S>(sum, place.pixel + r, place.channel + v * S::LANES, place.channels);
+                post.finish::<S, 1>([sum], place.pixel + r, place.channel + v * S::LANES, place.channels);
             }
         }
     }
@@ -242,12 +261,13 @@ impl Kernel for SumRows<'_> {
                                 let a = Operand { at, row: 1, k_step: c };
                                 let b = Operand { at: values.as_ptr().add(x * width + start), row: 1, k_step: width };
                                 let to = sums.as_mut_ptr().add(start * 9 * c);
+                                let k = Steps::one_run(count);
                                 if width - start >= many.panel() {
                                     let to = to.add(tap_row * 3 * c * 2 * S::LANES);
-                                    gemm::product::<S, 2>(3 * c, count, a, b, to, true, &mut || {});
+                                    gemm::product::<S, 2>(3 * c, k, a, b, to, true, &mut || {});
                                 } else {
                                     let to = to.add(tap_row * 3 * c * S::LANES);
-                                    gemm::product::<S, 1>(3 * c, count, a, b, to, true, &mut || {});
+                                    gemm::product::<S, 1>(3 * c, k, a, b, to, true, &mut || {});
                                 }
                             }
                         }

@@ -15,48 +15,71 @@ pub(super) struct Operand {
     pub(super) k_step: usize,
 }
 
+/// The steps of a product: `runs` times `length` of them. Those of B follow one another; A's next run
+/// is `stride` values on.
+#[derive(Clone, Copy)]
+pub(super) struct Steps {
+    pub(super) runs: usize,
+    pub(super) length: usize,
+    pub(super) stride: usize,
+}
+
+impl Steps {
+    /// `length` steps without a gap.
+    pub(super) fn one_run(length: usize) -> Self {
+        Steps { runs: 1, length, stride: 0 }
+    }
+}
+
 /// Adds R rows of A · B to `sums`.
 ///
 /// # Safety
-/// As [`Simd`]; the operands hold `k` steps of R rows and of NV vectors.
+/// As [`Simd`]; the operands hold the steps `k` of R rows and of NV vectors.
 #[inline(always)]
 pub(super) unsafe fn accumulate<S: Simd, const R: usize, const NV: usize>(
     sums: &mut [[S::V; NV]; R],
-    k: usize,
+    k: Steps,
     a: Operand,
     b: Operand,
 ) {
+    // With one vector there are too few sums to hide the time that an addition takes: the odd
+    // steps of a run have sums of their own.
+    let pairs = if NV == 1 { k.length / 2 } else { 0 };
     // SAFETY: the caller's promise.
     unsafe {
-        // With one vector there are too few sums to hide the time that an addition takes: the odd
-        // steps have sums of their own.
-        let mut odd = [S::splat(0.0); R];
-        let pairs = if NV == 1 { k / 2 } else { 0 };
-        for pair in 0..pairs {
-            let (even_at, odd_at) = (2 * pair, 2 * pair + 1);
-            let (even_right, odd_right) = (S::load(b.at.add(even_at * b.k_step)), S::load(b.at.add(odd_at * b.k_step)));
-            for r in 0..R {
-                let left = S::splat(*a.at.add(r * a.row + even_at * a.k_step));
-                sums[r][0] = S::fma(left, even_right, sums[r][0]);
-                let left = S::splat(*a.at.add(r * a.row + odd_at * a.k_step));
-                odd[r] = S::fma(left, odd_right, odd[r]);
-            }
-        }
         if NV == 1 {
+            let mut odd = [S::splat(0.0); R];
+            for run in 0..k.runs {
+                let (left_at, right_at) = (a.at.add(run * k.stride), b.at.add(run * k.length * b.k_step));
+                for pair in 0..pairs {
+                    let (even_at, odd_at) = (2 * pair, 2 * pair + 1);
+                    let even_right = S::load(right_at.add(even_at * b.k_step));
+                    let odd_right = S::load(right_at.add(odd_at * b.k_step));
+                    for r in 0..R {
+                        let left = S::splat(*left_at.add(r * a.row + even_at * a.k_step));
+                        sums[r][0] = S::fma(left, even_right, sums[r][0]);
+                        let left = S::splat(*left_at.add(r * a.row + odd_at * a.k_step));
+                        odd[r] = S::fma(left, odd_right, odd[r]);
+                    }
+                }
+            }
             for (sums, &odd) in sums.iter_mut().zip(&odd) {
                 sums[0] = S::add(sums[0], odd);
             }
         }
-        for step in 2 * pairs..k {
-            let from = b.at.add(step * b.k_step);
-            let mut right = [S::splat(0.0); NV];
-            for (v, right) in right.iter_mut().enumerate() {
-                *right = S::load(from.add(v * S::LANES));
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let left = S::splat(*a.at.add(r * a.row + step * a.k_step));
-                for (sum, &right) in sums.iter_mut().zip(&right) {
-                    *sum = S::fma(left, right, *sum);
+        for run in 0..k.runs {
+            let (left_at, right_at) = (a.at.add(run * k.stride), b.at.add(run * k.length * b.k_step));
+            for step in 2 * pairs..k.length {
+                let from = right_at.add(step * b.k_step);
+                let mut right = [S::splat(0.0); NV];
+                for (v, right) in right.iter_mut().enumerate() {
+                    *right = S::load(from.add(v * S::LANES));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let left = S::splat(*left_at.add(r * a.row + step * a.k_step));
+                    for (sum, &right) in sums.iter_mut().zip(&right) {
+                        *sum = S::fma(left, right, *sum);
+                    }
                 }
             }
         }
@@ -68,7 +91,7 @@ pub(super) unsafe fn accumulate<S: Simd, const R: usize, const NV: usize>(
 /// # Safety
 /// As [`accumulate`]; `c` holds R rows.
 #[inline(always)]
-unsafe fn rows<S: Simd, const R: usize, const NV: usize>(k: usize, a: Operand, b: Operand, c: *mut f32, add: bool) {
+unsafe fn rows<S: Simd, const R: usize, const NV: usize>(k: Steps, a: Operand, b: Operand, c: *mut f32, add: bool) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[S::splat(0.0); NV]; R];
@@ -98,11 +121,11 @@ pub(super) fn steps<S: Simd, const NV: usize>(count: usize) -> usize {
 /// `between` before every few rows, [`steps`] times.
 ///
 /// # Safety
-/// As [`Simd`]; the operands hold `k` steps of `count` rows and of NV vectors, `c` holds `count` rows.
+/// As [`Simd`]; the operands hold the steps `k` of `count` rows and of NV vectors, `c` holds `count` rows.
 #[inline(always)]
 pub(super) unsafe fn product<S: Simd, const NV: usize>(
     count: usize,
-    k: usize,
+    k: Steps,
     a: Operand,
     b: Operand,
     c: *mut f32,

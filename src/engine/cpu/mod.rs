@@ -458,13 +458,8 @@ impl Engine for CpuEngine {
             for ((output, target), grad) in pairs.zip(&mut grad[inside]) {
                 let difference = output - target;
                 *sum += f64::from(difference.abs());
-                *grad = if difference > 0.0 {
-                    unit
-                } else if difference < 0.0 {
-                    -unit
-                } else {
-                    0.0
-                };
+                // Without branches, which noise would send either way.
+                *grad = unit * (f32::from(u8::from(difference > 0.0)) - f32::from(u8::from(difference < 0.0)));
             }
         }
         Ok((sums.iter().sum::<f64>() / count as f64, grad))

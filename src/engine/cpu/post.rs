@@ -57,30 +57,51 @@ impl<'a> Post<'a> {
         Post { bias: padded, gate, residual, out: Output::new(out) }
     }
 
-    /// Stores a vector of sums of `pixel`, from `channel` on; channels from `channels` on are left.
+    /// Stores a vector of sums for each of N neighbouring pixels, of which `pixel` is the first, from
+    /// `channel` on; channels from `channels` on are left.
     ///
     /// # Safety
-    /// As [`Simd`]; the pixel is inside the tensor, which has `channels` channels, `channel` is
-    /// one of them and a multiple of the lanes, and no other thread writes the pixel's channels.
+    /// As [`Simd`]; the pixels are inside the tensor, which has `channels` channels, `channel` is
+    /// one of them and a multiple of the lanes, and no other thread writes the pixels' channels.
     #[inline(always)]
-    pub(super) unsafe fn finish<S: Simd>(&self, sum: S::V, pixel: usize, channel: usize, channels: usize) {
-        let at = pixel * channels + channel;
+    pub(super) unsafe fn finish<S: Simd, const N: usize>(
+        &self,
+        mut sums: [S::V; N],
+        pixel: usize,
+        channel: usize,
+        channels: usize,
+    ) {
+        let at = |i: usize| (pixel + i) * channels + channel;
         let n = S::LANES.min(channels - channel);
-        debug_assert!(at + n <= self.out.length && channel + S::LANES <= self.bias.len());
+        debug_assert!(at(N - 1) + n <= self.out.length && channel + S::LANES <= self.bias.len());
         // SAFETY: the caller's promise; the gate and the residual have the output's shape, and the
         // bias has whole vectors.
         unsafe {
-            let sum = S::add(sum, S::load(self.bias.as_ptr().add(channel)));
-            let value = match self.gate {
-                PostGate::Linear => sum,
-                PostGate::Relu => S::relu(sum),
-                PostGate::Where(gate) => S::gate(sum, S::load_part(gate.as_ptr().add(at), n)),
-            };
-            let value = match self.residual {
-                None => value,
-                Some(residual) => S::add(value, S::load_part(residual.as_ptr().add(at), n)),
-            };
-            S::store_part(self.out.values.add(at), value, n);
+            let bias = S::load(self.bias.as_ptr().add(channel));
+            for sum in &mut sums {
+                *sum = S::add(*sum, bias);
+            }
+            match self.gate {
+                PostGate::Linear => {}
+                PostGate::Relu => {
+                    for sum in &mut sums {
+                        *sum = S::relu(*sum);
+                    }
+                }
+                PostGate::Where(gate) => {
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        *sum = S::gate(*sum, S::load_part(gate.as_ptr().add(at(i)), n));
+                    }
+                }
+            }
+            if let Some(residual) = self.residual {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::add(*sum, S::load_part(residual.as_ptr().add(at(i)), n));
+                }
+            }
+            for (i, &sum) in sums.iter().enumerate() {
+                S::store_part(self.out.values.add(at(i)), sum, n);
+            }
         }
     }
 

@@ -13,8 +13,8 @@
 
 #![allow(clippy::needless_range_loop)] // Small matrices read best by their two indices.
 
-use super::ahead::{Ahead, Pixels, Stream};
-use super::gemm::{self, Operand};
+use super::ahead::{Ahead, Pixels};
+use super::gemm::{self, Operand, Steps};
 use super::post::Post;
 use super::simd::{Kernel, Simd};
 use crate::engine::Shape;
@@ -422,9 +422,14 @@ pub(super) struct Convolve<'a> {
     pub(super) scratch: &'a mut [f32],
 }
 
-/// The matrices of a block: `count` tiles by all input channels, and by a panel's outputs.
+/// The matrices of a block, one after the other for the 36 points. In `v` lie the transformed inputs:
+/// for each vector of input channels those of `block` tiles. So the tiles of a product are a vector
+/// apart, whatever the number of channels: at distances that the compiler knows, it keeps the sums of
+/// twelve tiles in registers, which it does not otherwise. In `m` lie the products: for each tile a
+/// panel's outputs.
 #[derive(Clone, Copy)]
 struct Matrices {
+    block: usize,
     v: *mut f32,
     v_stride: usize,
     m: *mut f32,
@@ -467,15 +472,15 @@ impl Kernel for Convolve<'_> {
             let v = self.scratch.as_mut_ptr();
             let m = v.add(POINTS * v_stride);
             let patch = m.add(POINTS * m_stride);
-            let matrices = Matrices { v, v_stride, m, m_stride };
+            let matrices = Matrices { block, v, v_stride, m, m_stride };
             for start in self.tiles.clone().step_by(block) {
                 let tiles = start..(start + block).min(self.tiles.end);
                 for (i, tile) in tiles.clone().enumerate() {
                     for (term, input) in self.inputs.iter().enumerate() {
                         let (from, row, pixel) = pixels::<S, 6>(&self.grid, input, channels.input, tile, 1, patch);
-                        let to = v.add(i * depth + term * padded);
                         for c in (0..padded).step_by(S::LANES) {
-                            transform_input::<S>(from.add(c), row, pixel, to.add(c), v_stride);
+                            let to = v.add((term * padded + c) * block + i * S::LANES);
+                            transform_input::<S>(from.add(c), row, pixel, to, v_stride);
                         }
                     }
                 }
@@ -499,19 +504,20 @@ impl Convolve<'_> {
     #[inline(always)]
     unsafe fn panel<S: Simd, const NV: usize>(&self, panel: usize, tiles: Range<usize>, matrices: Matrices) {
         let FilterLayout { channels, .. } = self.layout;
-        let Matrices { v, v_stride, m, m_stride } = matrices;
+        let Matrices { block, v, v_stride, m, m_stride } = matrices;
         let (count, depth) = (tiles.len(), self.layout.depth());
         let mut ahead = self.ahead(panel, &tiles, POINTS * gemm::steps::<S, NV>(count));
         // SAFETY: the caller's promise; the outputs of a tile are inside the tensor, and no other
         // task writes them.
         unsafe {
+            let k = Steps { runs: depth / S::LANES, length: S::LANES, stride: block * S::LANES };
             for point in 0..POINTS {
-                let a = Operand { at: v.add(point * v_stride), row: depth, k_step: 1 };
+                let a = Operand { at: v.add(point * v_stride), row: S::LANES, k_step: 1 };
                 let at =
                     self.filters.as_ptr().add(panel * self.layout.panel_len() + point * self.layout.point_stride());
                 let b = Operand { at, row: 1, k_step: NV * S::LANES };
                 let to = m.add(point * m_stride);
-                gemm::product::<S, NV>(count, depth, a, b, to, false, &mut || ahead.step::<S>());
+                gemm::product::<S, NV>(count, k, a, b, to, false, &mut || ahead.step::<S>());
             }
             for (i, tile) in tiles.enumerate() {
                 let (picture, top, left) = self.grid.place(tile);
@@ -531,11 +537,15 @@ impl Convolve<'_> {
                             half[y][x] = column[y];
                         }
                     }
-                    for (y, line) in half.into_iter().enumerate().take(height) {
-                        let line = outputs4::<S>(line);
-                        for (x, value) in line.into_iter().enumerate().take(width) {
-                            let pixel = first + y * self.grid.w + x;
-                            self.post.finish::<S>(value, pixel, channel, channels.output);
+                    for y in 0..height {
+                        let line = outputs4::<S>(half[y]);
+                        let pixel = first + y * self.grid.w;
+                        if width == 4 {
+                            self.post.finish::<S, 4>(line, pixel, channel, channels.output);
+                        } else {
+                            for x in 0..width {
+                                self.post.finish::<S, 1>([line[x]], pixel + x, channel, channels.output);
+                            }
                         }
                     }
                 }
@@ -594,7 +604,8 @@ impl SumLayout {
     }
 }
 
-/// Sums the products of a chunk of tiles for the weight gradient.
+/// Sums the products of a chunk of tiles for the weight gradient. Nothing is asked for ahead here: the
+/// sums themselves come from the level-2 cache, and would wait for what is on its way from further off.
 pub(super) struct SumTiles<'a> {
     pub(super) channels: Channels,
     pub(super) grid: Grid,
@@ -674,32 +685,8 @@ impl Kernel for SumTiles<'_> {
                             }
                         }
                     }
-                    let next = start + count..(start + count + block).min(self.tiles.end);
-                    let input = Pixels {
-                        tensor: a.as_ptr(),
-                        channels: channels.input,
-                        needed: 0..channels.input,
-                        shift: 1,
-                        tiles: next.clone(),
-                    };
-                    let output = Pixels {
-                        tensor: delta.as_ptr(),
-                        channels: channels.output,
-                        needed: 0..channels.output,
-                        shift: 0,
-                        tiles: next,
-                    };
-                    let calls = POINTS * channels.panels() * gemm::steps::<S, 2>(channels.input);
-                    let mut ahead = Ahead::new(self.grid, [input, output], calls);
-                    let steps = channels.panels() * gemm::steps::<S, 2>(channels.input);
                     for point in 0..POINTS {
-                        let mut left_ahead = Stream::new(v.add((point + 1) * v_stride), count * padded, steps);
-                        let mut right_ahead = Stream::new(d.add((point + 1) * d_stride), count * padded_output, steps);
-                        let mut between = || {
-                            ahead.step::<S>();
-                            left_ahead.step::<S>();
-                            right_ahead.step::<S>();
-                        };
+                        let k = Steps::one_run(count);
                         for panel in 0..channels.panels() {
                             let left = Operand { at: v.add(point * v_stride), row: 1, k_step: padded };
                             let at = d.add(point * d_stride + panel * channels.panel() * block);
@@ -707,10 +694,10 @@ impl Kernel for SumTiles<'_> {
                             let to = sums.as_mut_ptr().add(to);
                             if channels.is_full(panel) {
                                 let right = Operand { at, row: 1, k_step: 2 * S::LANES };
-                                gemm::product::<S, 2>(channels.input, count, left, right, to, add, &mut between);
+                                gemm::product::<S, 2>(channels.input, k, left, right, to, add, &mut || {});
                             } else {
                                 let right = Operand { at, row: 1, k_step: S::LANES };
-                                gemm::product::<S, 1>(channels.input, count, left, right, to, add, &mut between);
+                                gemm::product::<S, 1>(channels.input, k, left, right, to, add, &mut || {});
                             }
                         }
                     }
