@@ -139,12 +139,13 @@ fn losses_and_vectors() {
     for core in [Window { y: 0, x: 0, height: 19, width: 31 }, Window { y: 3, x: 5, height: 7, width: 20 }] {
         let (gpu, gpu_delta) = engine.l1(&a.gpu, &b.gpu, core, 1234).unwrap();
         let (plain, plain_delta) = PLAIN.l1(&a.plain, &b.plain, core, 1234).unwrap();
+        let gpu = engine.loss(gpu).unwrap();
         assert!((gpu - plain).abs() < 1e-6 * plain, "{gpu} {plain}");
         assert_close(&engine, "l1", &gpu_delta, &plain_delta, 1e-7);
     }
     // At equality the derivative is 0.
     let (none, delta) = engine.l1(&a.gpu, &a.gpu, Window { y: 0, x: 0, height: 19, width: 31 }, 1).unwrap();
-    assert!(none == 0.0 && engine.download(&delta).unwrap().iter().all(|v| *v == 0.0));
+    assert!(engine.loss(none).unwrap() == 0.0 && engine.download(&delta).unwrap().iter().all(|v| *v == 0.0));
 
     // More values than there are threads.
     let flat = Shape::flat(400_003);
