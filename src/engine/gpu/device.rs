@@ -110,6 +110,10 @@ pub(super) enum Work {
     Turn,
 }
 
+fn ahead() -> bool {
+    std::env::var_os("MZSR_GPU_AHEAD").is_some()
+}
+
 impl Work {
     const ALL: [Work; 25] = [
         Work::Pack,
@@ -148,10 +152,10 @@ impl Work {
             Work::WideOdd => (shaders::convolution(false), convolution),
             Work::Narrow => (shaders::narrow(), convolution),
             Work::Points => (winograd::points(), &[false, false, true, true]),
-            Work::Product => (winograd::product(), &[false, false, true]),
+            Work::Product => (winograd::product(ahead()), &[false, false, true]),
             Work::Outputs => (winograd::results(), &[false, false, false, false, true]),
             Work::PointsOfBoth => (winograd::points_of_both(), &[false, false, true, true]),
-            Work::PointSums => (winograd::point_sums(), &[false, false, true]),
+            Work::PointSums => (winograd::point_sums(ahead()), &[false, false, true]),
             Work::PointGradient => (winograd::point_gradient(), &[false, true]),
             Work::WeightSums => (shaders::WEIGHT_SUMS.to_owned(), &[false, false, true]),
             Work::FewSums => (shaders::few_sums(), &[false, false, true]),

@@ -8,9 +8,9 @@
 mod device;
 mod shaders;
 mod solve;
-mod times;
 #[cfg(test)]
 mod tests;
+mod times;
 mod winograd;
 
 pub use device::{Adapter, Kind, adapters};
@@ -27,9 +27,11 @@ use std::ops::Range;
 /// Partial sums of a weight gradient over so many rows of pixels at least, and so many of them at most.
 const ROWS: usize = 8;
 const MAX_SPLITS: usize = 64;
-/// As many of the smaller sums of a layer with few channels, or of a bias (over so many pixels at least).
+/// As many of the smaller sums of a layer with few channels.
 const MAX_FEW_SPLITS: usize = 256;
+/// And those of a bias, over so many pixels at least.
 const PIXELS: usize = 64;
+const MAX_BIAS_SPLITS: usize = 1024;
 
 /// The network's arithmetic on a graphics processor, in `f32`.
 pub struct GpuEngine {
@@ -39,6 +41,8 @@ pub struct GpuEngine {
     nothing: Block,
     /// Whether layers that fit are done by Winograd's filtering.
     by_points: bool,
+    /// So many of its tiles of 64 channels at a time.
+    part: usize,
 }
 
 /// A tensor in the device's memory.
@@ -72,8 +76,9 @@ impl GpuEngine {
     pub fn new(adapter: &Adapter) -> Result<Self> {
         let device = Device::open(adapter)?;
         let nothing = device.take(1)?;
+        let part = std::env::var("MZSR_GPU_PART").ok().and_then(|text| text.parse().ok()).unwrap_or(winograd::PART);
         let by_points = std::env::var("MZSR_GPU_CONV").as_deref() != Ok("old");
-        Ok(GpuEngine { device, name: format!("gpu, {}, {}", adapter.name, adapter.backend), nothing, by_points })
+        Ok(GpuEngine { device, name: format!("gpu, {}, {}", adapter.name, adapter.backend), nothing, by_points, part })
     }
 
     fn tensor(&self, shape: Shape) -> Result<GpuTensor> {
@@ -149,7 +154,7 @@ impl GpuEngine {
     fn bias_grad(&self, layer: Layer, delta: &GpuTensor, grad: &GpuTensor) -> Result<()> {
         let Shape { n, h, w, c } = delta.shape;
         let pixels = n * h * w;
-        let each = cut(pixels, PIXELS, MAX_FEW_SPLITS);
+        let each = cut(pixels, PIXELS, MAX_BIAS_SPLITS);
         let splits = pixels.div_ceil(each);
         let sums = self.device.take(splits * c)?;
         let numbers = [U(pixels), U(each), U(c), U(c.next_power_of_two().min(THREADS as usize))];

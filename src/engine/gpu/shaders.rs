@@ -366,10 +366,15 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
 /// `from_few` says that the input is the side with few.
 pub fn few_sums() -> String {
     let (mut begin, mut sums, mut ends) = (String::new(), String::new(), String::new());
+    let read = |j| format!("                let v{j} = many_at(line, x0 + x + {}u, c);\n", 4 * j);
+    let reads: String = (0..4).map(read).collect();
     for tap in 0..9 {
         let (ky, kx) = (tap / 3, tap % 3);
         let _ = writeln!(begin, "    var s{tap} = vec4<f32>(0.0);");
-        let _ = writeln!(sums, "                    s{tap} = fma(vec4<f32>(value), near[{ky}][x + {kx}u], s{tap});");
+        for j in 0..4 {
+            let near = format!("near[{ky}][x + {}u]", 4 * j + kx);
+            let _ = writeln!(sums, "                s{tap} = fma(vec4<f32>(v{j}), {near}, s{tap});");
+        }
         let _ = writeln!(ends, "    finish(thread, group, {tap}u, s{tap});");
     }
     format!(
@@ -385,6 +390,11 @@ struct U {{
 
 var<workgroup> near: array<array<vec4<f32>, 66>, 3>;
 var<workgroup> partial: array<vec4<f32>, 256>;
+
+fn many_at(line: u32, x: u32, c: u32) -> f32 {{
+    if (x >= u.width || c >= u.many) {{ return 0.0; }}
+    return many[(line * u.width + x) * u.many + c];
+}}
 
 fn few_at(pixel: u32, c: u32) -> f32 {{
     if (c >= u.few) {{ return 0.0; }}
@@ -427,11 +437,10 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
                 near[thread / 66u][thread % 66u] = value;
             }}
             workgroupBarrier();
-            if (c < u.many) {{
-                for (var x = thread / 64u; x < min(64u, u.width - x0); x += 4u) {{
-                    let value = many[(line * u.width + x0 + x) * u.many + c];
+            // Four at a time: they are long on their way.
+            for (var x = thread / 64u; x < min(64u, u.width - x0); x += 16u) {{
+{reads}
 {sums}
-                }}
             }}
             workgroupBarrier();
         }}

@@ -131,6 +131,26 @@ fn gradients() {
     }
 }
 
+/// Blocks of 64 channels, several of them, in several parts, with the bias of a term.
+#[test]
+fn pictures_in_parts() {
+    let Some(mut engine) = engine() else { return };
+    engine.part = 12;
+    for (input, output) in [(64, 64), (64, 128), (128, 64)] {
+        let layer = Layer { input, output, weight: 3, bias: 3 + input * output * 9 };
+        let shape = Shape::new(2, 15, 22, input);
+        let params = both(&engine, Shape::flat(layer.bias_range().end), 1);
+        let (a, delta) = (both(&engine, shape, 2), both(&engine, shape.with_channels(output), 3));
+        let gpu = engine.conv(layer, &[(&a.gpu, &params.gpu)], Some(&params.gpu), Gate::Relu, None).unwrap();
+        let plain = PLAIN.conv(layer, &[(&a.plain, &params.plain)], Some(&params.plain), Gate::Relu, None).unwrap();
+        assert_close(&engine, "output", &gpu, &plain, 3e-6);
+        let mut grad = both(&engine, Shape::flat(layer.bias_range().end), 4);
+        engine.conv_weight_grad(layer, &[(&a.gpu, &delta.gpu)], &delta.gpu, &mut grad.gpu).unwrap();
+        PLAIN.conv_weight_grad(layer, &[(&a.plain, &delta.plain)], &delta.plain, &mut grad.plain).unwrap();
+        assert_close(&engine, "gradient", &grad.gpu, &grad.plain, 3e-6);
+    }
+}
+
 #[test]
 fn losses_and_vectors() {
     let Some(engine) = engine() else { return };

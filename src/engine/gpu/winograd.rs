@@ -20,9 +20,10 @@ const BLOCK: usize = 64;
 const ROWS: usize = 128;
 /// Tiles that are on their way at a time: their transforms take 38 MB each of inputs and outputs
 /// of 64 channels, about what a large card's level-2 cache holds.
-const PART: usize = 4096;
-/// Partial sums of a weight gradient at most, and the tiles of one of them at least.
-const MAX_SPLITS: usize = 32;
+pub(super) const PART: usize = 4096;
+/// Partial sums of a weight gradient at most: with 36 points they are about 8 workgroups for each of a
+/// large card's 132 multiprocessors, as many as it runs at a time. And the tiles of one of them at least.
+const MAX_SPLITS: usize = 29;
 const MIN_TILES: usize = 64;
 
 /// The pictures of a tensor cut into tiles of 4 × 4.
@@ -71,8 +72,8 @@ pub(super) fn fits(layer: Layer) -> bool {
 
 impl GpuEngine {
     /// Tiles of a part, of so many channels.
-    fn part(&self, channels: usize) -> usize {
-        (PART * BLOCK / channels).min(self.largest() / (POINTS * channels)).max(1)
+    fn tiles_of_part(&self, channels: usize) -> usize {
+        (self.part * BLOCK / channels).min(self.largest() / (POINTS * channels)).max(1)
     }
 
     /// What `convolve` does.
@@ -87,7 +88,7 @@ impl GpuEngine {
         let (input, output) = if transposed { (layer.output, layer.input) } else { (layer.input, layer.output) };
         let grid = Grid::new(out.shape);
         let filters = terms.iter().map(|_| self.device.take(POINTS * input * output)).collect::<Result<Vec<_>>>()?;
-        for part in grid.parts(self.part(input.max(output))) {
+        for part in grid.parts(self.tiles_of_part(input.max(output))) {
             let (first, count) = part;
             let [v, m] = [input, output].map(|channels| self.device.take(POINTS * count * channels));
             let (v, m) = (v?, m?);
@@ -131,11 +132,12 @@ impl GpuEngine {
         grad: &GpuTensor,
     ) -> Result<()> {
         let (input, output) = (layer.input, layer.output);
-        let part = self.part(input.max(output));
+        let part = self.tiles_of_part(input.max(output));
         let most = terms.iter().flat_map(|(a, _)| Grid::new(a.shape).parts(part)).map(|(_, count)| count).max();
         let most = most.unwrap_or(0);
-        let each = most.div_ceil(MAX_SPLITS).max(MIN_TILES);
-        let splits = most.div_ceil(each);
+        let each = most.div_ceil(MAX_SPLITS).next_multiple_of(16).max(MIN_TILES);
+        // Even, for who adds them up.
+        let splits = most.div_ceil(each).next_multiple_of(2);
         let sums = self.device.take(splits * (POINTS * input + 1) * output)?;
         let mut add = false;
         for (index, (a, delta)) in terms.iter().enumerate() {
@@ -150,8 +152,7 @@ impl GpuEngine {
                 let groups = [inputs + pairs(count, output), 1, 1];
                 self.device.run(Work::PointsOfBoth, &numbers, &[&a.block, &delta.block, &v, &d], groups)?;
                 let bias = usize::from(bias_of == Some(index));
-                let numbers =
-                    [count, input, output, each, splits, usize::from(add), bias, output / BLOCK].map(U);
+                let numbers = [count, input, output, each, splits, usize::from(add), bias, output / BLOCK].map(U);
                 let groups = [splits, POINTS, (input / BLOCK) * (output / BLOCK)];
                 self.device.run(Work::PointSums, &numbers, &[&v, &d, &sums], groups)?;
                 add = true;
@@ -386,13 +387,33 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     )
 }
 
+/// What is read from the device's memory before a loop, at its top, and before it multiplies: there with
+/// `ahead`, for the next turn, so that it arrives meanwhile.
+struct Reads {
+    begin: String,
+    top: String,
+    next: String,
+}
+
+impl Reads {
+    /// Of a loop over `at` from `start` up to `end`, by `step`s.
+    fn new(ahead: bool, [start, at, step, end]: [&str; 4], reads: impl Fn(&str) -> String) -> Self {
+        if !ahead {
+            return Reads { begin: String::new(), top: reads(at), next: String::new() };
+        }
+        let next = format!("{at} + {step}");
+        let next = format!("        if ({next} < {end}) {{\n{}        }}\n", reads(&next));
+        Reads { begin: reads(start), top: String::new(), next }
+    }
+}
+
 /// m[point][tile][to] = Σ v[point][tile][from] · filters[point][from][to], or added to what is there.
 /// A workgroup makes 128 tiles × 64 channels, each thread 8 × 8 of them: tiles 16 apart, channels in
 /// two vectors 32 apart, so that neighbouring threads read neighbouring memory. 16 channels of the
 /// inputs at a time go through the workgroup's memory. Its arrays are nested so that the threads'
 /// indices stay in bounds by themselves and the others are constants: each check would be an
 /// instruction beside the multiply-adds.
-pub(super) fn product() -> String {
+pub(super) fn product(ahead: bool) -> String {
     let (mut sums, mut lines, mut ends) = (String::new(), String::new(), String::new());
     for i in 0..8 {
         sums += &format!("    var s{i}_0 = vec4<f32>(0.0);\n    var s{i}_1 = vec4<f32>(0.0);\n");
@@ -410,26 +431,33 @@ pub(super) fn product() -> String {
             }
         }
     }
-    let mut loads = String::new();
+    let (mut variables, mut stores) = (String::new(), String::new());
     for j in 0..4 {
-        loads += &format!("        let v{j} = value(group, thread / 4u + {}u, k0 + thread % 4u);\n", 32 * j);
+        variables += &format!("    var v{j} = vec4<f32>(0.0);\n");
+        stores += &format!("        a[{}u + thread / 64u][thread / 4u % 16u][thread % 4u] = v{j};\n", 2 * j);
     }
     for j in 0..2 {
-        loads += &format!(
-            "        let f{j} = filters[(group.y * u.depth + 4u * k0 + thread / 16u + {}u) * (u.to / 4u) \
-             + 16u * group.z + thread % 16u];\n",
-            8 * j
-        );
-    }
-    for j in 0..4 {
-        loads += &format!("        a[{}u + thread / 64u][thread / 4u % 16u][thread % 4u] = v{j};\n", 2 * j);
-    }
-    for j in 0..2 {
-        loads += &format!(
+        variables += &format!("    var f{j} = vec4<f32>(0.0);\n");
+        stores += &format!(
             "        b[{}u + thread / 64u][thread / 16u % 4u][thread / 8u % 2u][thread % 8u] = f{j};\n",
             2 * j
         );
     }
+    let reads = |k: &str| {
+        let mut text = String::new();
+        for j in 0..4 {
+            text += &format!("        v{j} = value(group, thread / 4u + {}u, {k} + thread % 4u);\n", 32 * j);
+        }
+        for j in 0..2 {
+            text += &format!(
+                "        f{j} = filters[(group.y * u.depth + 4u * ({k}) + thread / 16u + {}u) * (u.to / 4u) \
+                 + 16u * group.z + thread % 16u];\n",
+                8 * j
+            );
+        }
+        text
+    };
+    let Reads { begin, top, next } = Reads::new(ahead, ["0u", "k0", "4u", "u.depth / 4u"], reads);
     format!(
         "
 struct U {{ count: u32, depth: u32, to: u32, add: u32 }}
@@ -465,10 +493,11 @@ fn finish(group: vec3<u32>, row: u32, column: u32, s0: vec4<f32>, s1: vec4<f32>)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {{
     let row = thread / 8u;
     let column = thread % 8u;
-{sums}
+{sums}{variables}{begin}
     for (var k0 = 0u; k0 < u.depth / 4u; k0 += 4u) {{
-{loads}
+{top}{stores}
         workgroupBarrier();
+{next}
         for (var k = 0u; k < 4u; k++) {{
 {lines}
         }}
@@ -539,14 +568,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 /// tiles, or added to what is there; behind all of these sums[split][output], the sums of δ, which are
 /// what d holds at the point 7, (1, 1). A workgroup makes 64 × 64 channels, each thread 8 × 8 of them;
 /// 16 tiles at a time go through its memory.
-pub(super) fn point_sums() -> String {
+pub(super) fn point_sums(ahead: bool) -> String {
     let (mut sums, mut lines, mut ends) = (String::new(), String::new(), String::new());
     for h in 0..2 {
-        for (k, part) in ["x", "y", "z", "w"].into_iter().enumerate() {
+        for k in 0..4 {
             let i = 4 * h + k;
             sums += &format!("    var s{i}_0 = vec4<f32>(0.0);\n    var s{i}_1 = vec4<f32>(0.0);\n");
             ends += &format!("    finish(group, row * 4u + {}u, column, s{i}_0, s{i}_1);\n", 32 * h + k);
-            let _ = part;
         }
     }
     for kk in 0..4 {
@@ -565,18 +593,24 @@ pub(super) fn point_sums() -> String {
             }
         }
     }
-    let (mut loads, mut bias) = (String::new(), String::new());
+    let (mut variables, mut stores, mut bias) = (String::new(), String::new(), String::new());
     for j in 0..4 {
-        loads += &format!("        let v{j} = input_at(group, t0 + thread / 16u + {}u, end, thread % 16u);\n", 4 * j);
-        loads += &format!("        let d{j} = delta_at(group, t0 + thread / 16u + {}u, end, thread % 16u);\n", 4 * j);
-    }
-    for j in 0..4 {
-        loads += &format!("        a[{j}][thread / 16u][thread / 8u % 2u][thread % 8u] = v{j};\n");
-        loads += &format!("        b[{j}][thread / 16u][thread / 8u % 2u][thread % 8u] = d{j};\n");
+        variables += &format!("    var v{j} = vec4<f32>(0.0);\n    var d{j} = vec4<f32>(0.0);\n");
+        stores += &format!("        a[{j}][thread / 16u][thread / 8u % 2u][thread % 8u] = v{j};\n");
+        stores += &format!("        b[{j}][thread / 16u][thread / 8u % 2u][thread % 8u] = d{j};\n");
         for kk in 0..4 {
             bias += &format!("            total += b[{j}][{kk}][thread / 8u % 2u][thread % 8u];\n");
         }
     }
+    let reads = |t: &str| {
+        let mut text = String::new();
+        for j in 0..4 {
+            let place = format!("group, {t} + thread / 16u + {}u, end, thread % 16u", 4 * j);
+            text += &format!("        v{j} = input_at({place});\n        d{j} = delta_at({place});\n");
+        }
+        text
+    };
+    let Reads { begin, top, next } = Reads::new(ahead, ["start", "t0", "16u", "end"], reads);
     format!(
         "
 struct U {{
@@ -623,9 +657,12 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
 {sums}
     var total = vec4<f32>(0.0);
     let end = min((group.x + 1u) * u.each, u.count);
-    for (var t0 = group.x * u.each; t0 < end; t0 += 16u) {{
-{loads}
+    let start = group.x * u.each;
+{variables}{begin}
+    for (var t0 = start; t0 < end; t0 += 16u) {{
+{top}{stores}
         workgroupBarrier();
+{next}
         if (u.bias == 1u && group.y == 7u) {{
 {bias}
         }}
@@ -648,11 +685,13 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
 /// for each thread.
 pub(super) fn point_gradient() -> String {
     let scale = ["0.25", "(-1.0 / 6.0)", "(-1.0 / 6.0)", "(1.0 / 24.0)", "(1.0 / 24.0)", "1.0"];
-    let (mut begin, mut adds, mut stores, mut columns, mut writes) =
-        (String::new(), String::new(), String::new(), String::new(), String::new());
+    let (mut begin, mut reads, mut adds, mut stores, mut columns, mut writes) =
+        (String::new(), String::new(), String::new(), String::new(), String::new(), String::new());
     for x in 0..6 {
         begin += &format!("    var s{x} = 0.0;\n");
-        adds += &format!("            s{x} += sums[base + {x}u * count];\n");
+        reads += &format!("            let a{x} = sums[base + {x}u * count];\n");
+        reads += &format!("            let b{x} = sums[next + {x}u * count];\n");
+        adds += &format!("            s{x} = s{x} + a{x} + b{x};\n");
         stores += &format!("        points[row][{x}][lane] = s{x} * factor * {};\n", scale[x]);
         let column: Vec<String> = (0..6).map(|y| format!("points[{y}][{x}][lane]")).collect();
         columns += &format!("            let c{x} = outputs({});\n", column.join(", "));
@@ -688,9 +727,11 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
         }}
         points[row][0][lane] = s0;
     }} else {{
-        for (var split = 0u; split < u.splits; split++) {{
+        // Two at a time, which is why their number is even: they are long on their way.
+        for (var split = 0u; split < u.splits; split += 2u) {{
             let base = (split * {POINTS}u + 6u * row) * count + index;
-{adds}
+            let next = base + {POINTS}u * count;
+{reads}{adds}
         }}
         var factor = 1.0;
         if (row == 0u) {{ factor = 0.25; }}
