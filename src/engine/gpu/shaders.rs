@@ -392,8 +392,8 @@ var<workgroup> near: array<array<vec4<f32>, 66>, 3>;
 var<workgroup> partial: array<vec4<f32>, 256>;
 
 fn many_at(line: u32, x: u32, c: u32) -> f32 {{
-    if (x >= u.width || c >= u.many) {{ return 0.0; }}
-    return many[(line * u.width + x) * u.many + c];
+    let inside = (x < u.width) & (c < u.many);
+    return select(0.0, many[select(0u, (line * u.width + x) * u.many + c, inside)], inside);
 }}
 
 fn few_at(pixel: u32, c: u32) -> f32 {{

@@ -272,12 +272,13 @@ fn place(channels: &str) -> String {
 }
 
 /// `pixel_of_NAME`: a pair of channels of a pixel; 0 outside of the picture, where an unsigned number
-/// below zero is a very large one.
+/// below zero is a very large one. Without branches, so that all of a tile are on their way together.
 fn pixel(name: &str, channels: &str) -> String {
     format!(
         "fn pixel_of_{name}(image: u32, y: u32, x: u32, pair: u32) -> vec2<f32> {{
-    if (y >= u.height || x >= u.width) {{ return vec2<f32>(0.0); }}
-    return {name}[((image * u.height + y) * u.width + x) * ({channels} / 2u) + pair];
+    let inside = (y < u.height) & (x < u.width);
+    let at = ((image * u.height + y) * u.width + x) * ({channels} / 2u) + pair;
+    return select(vec2<f32>(0.0), {name}[select(0u, at, inside)], inside);
 }}
 "
     )
@@ -471,8 +472,8 @@ var<workgroup> a: array<array<array<vec4<f32>, 5>, 16>, 8>;
 var<workgroup> b: array<array<array<array<vec4<f32>, 8>, 2>, 4>, 4>;
 
 fn value(group: vec3<u32>, row: u32, k: u32) -> vec4<f32> {{
-    let t = group.x * {ROWS}u + row;
-    if (t >= u.count) {{ return vec4<f32>(0.0); }}
+    // Beyond the last tile nothing is written.
+    let t = min(group.x * {ROWS}u + row, u.count - 1u);
     return v[(group.y * u.count + t) * (u.depth / 4u) + k];
 }}
 
@@ -511,6 +512,11 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
 
 /// gate(Aᵀ m A + bias) + residual.
 pub(super) fn results() -> String {
+    let (mut kept, mut masks) = (String::new(), String::new());
+    for (y, x) in (0..16).map(|i| (i / 4, i % 4)) {
+        kept += &format!("    var kept{y}{x} = vec2<f32>(0.0);\n");
+        masks += &format!("        kept{y}{x} = mask_at(image, top + {y}u, left + {x}u, pair);\n");
+    }
     let body = {
         let mut text = String::new();
         for x in 0..6 {
@@ -522,7 +528,8 @@ pub(super) fn results() -> String {
             let row: Vec<String> = (0..6).map(|x| format!("c{x}[{y}]")).collect();
             text += &format!("    let r{y} = outputs({});\n", row.join(", "));
             for x in 0..4 {
-                text += &format!("    finish(image, top + {y}u, left + {x}u, pair, r{y}[{x}] + b);\n");
+                let kept = format!("kept{y}{x}");
+                text += &format!("    finish(image, top + {y}u, left + {x}u, pair, r{y}[{x}] + b, {kept});\n");
             }
         }
         text
@@ -541,13 +548,19 @@ struct U {{
 @group(0) @binding(5) var<storage, read_write> out: array<vec2<f32>>;
 
 {}
-fn finish(image: u32, y: u32, x: u32, pair: u32, sum: vec2<f32>) {{
-    if (y >= u.height || x >= u.width) {{ return; }}
+fn mask_at(image: u32, y: u32, x: u32, pair: u32) -> vec2<f32> {{
+    // Beyond the picture nothing is written.
+    let pixel = (image * u.height + min(y, u.height - 1u)) * u.width + min(x, u.width - 1u);
+    return mask[pixel * (u.channels / 2u) + pair];
+}}
+
+fn finish(image: u32, y: u32, x: u32, pair: u32, sum: vec2<f32>, kept: vec2<f32>) {{
+    if ((y >= u.height) | (x >= u.width)) {{ return; }}
     let at = ((image * u.height + y) * u.width + x) * (u.channels / 2u) + pair;
     var value = sum;
     // Written so that what is not a number stays one.
     if (u.gate == 1u) {{ value = select(value, vec2<f32>(0.0), value <= vec2<f32>(0.0)); }}
-    if (u.gate == 2u) {{ value = select(value, vec2<f32>(0.0), mask[at] <= vec2<f32>(0.0)); }}
+    if (u.gate == 2u) {{ value = select(value, vec2<f32>(0.0), kept <= vec2<f32>(0.0)); }}
     if (u.residual == 1u) {{ value += residual[at]; }}
     out[at] = value;
 }}
@@ -557,6 +570,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     let at = id.x;
 {}    var b = vec2<f32>(0.0);
     if (u.has_bias == 1u) {{ b = vec2<f32>(bias[u.bias + 2u * pair], bias[u.bias + 2u * pair + 1u]); }}
+{kept}    if (u.gate == 2u) {{
+{masks}    }}
 {body}}}
 ",
         outputs("vec2<f32>", 4),
@@ -626,13 +641,13 @@ var<workgroup> a: array<array<array<array<vec4<f32>, 8>, 2>, 4>, 4>;
 var<workgroup> b: array<array<array<array<vec4<f32>, 8>, 2>, 4>, 4>;
 
 fn input_at(group: vec3<u32>, t: u32, end: u32, quad: u32) -> vec4<f32> {{
-    if (t >= end) {{ return vec4<f32>(0.0); }}
-    return v[(group.y * u.count + t) * (u.input / 4u) + 16u * (group.z / u.blocks) + quad];
+    let at = (group.y * u.count + min(t, end - 1u)) * (u.input / 4u) + 16u * (group.z / u.blocks) + quad;
+    return select(vec4<f32>(0.0), v[at], t < end);
 }}
 
 fn delta_at(group: vec3<u32>, t: u32, end: u32, quad: u32) -> vec4<f32> {{
-    if (t >= end) {{ return vec4<f32>(0.0); }}
-    return d[(group.y * u.count + t) * (u.output / 4u) + 16u * (group.z % u.blocks) + quad];
+    let at = (group.y * u.count + min(t, end - 1u)) * (u.output / 4u) + 16u * (group.z % u.blocks) + quad;
+    return select(vec4<f32>(0.0), d[at], t < end);
 }}
 
 fn put(at: u32, value: vec4<f32>) {{
@@ -687,12 +702,12 @@ pub(super) fn point_gradient() -> String {
     let scale = ["0.25", "(-1.0 / 6.0)", "(-1.0 / 6.0)", "(1.0 / 24.0)", "(1.0 / 24.0)", "1.0"];
     let (mut begin, mut reads, mut adds, mut stores, mut columns, mut writes) =
         (String::new(), String::new(), String::new(), String::new(), String::new(), String::new());
-    for x in 0..6 {
+    for (x, scale) in scale.into_iter().enumerate() {
         begin += &format!("    var s{x} = 0.0;\n");
         reads += &format!("            let a{x} = sums[base + {x}u * count];\n");
         reads += &format!("            let b{x} = sums[next + {x}u * count];\n");
         adds += &format!("            s{x} = s{x} + a{x} + b{x};\n");
-        stores += &format!("        points[row][{x}][lane] = s{x} * factor * {};\n", scale[x]);
+        stores += &format!("        points[row][{x}][lane] = s{x} * factor * {scale};\n");
         let column: Vec<String> = (0..6).map(|y| format!("points[{y}][{x}][lane]")).collect();
         columns += &format!("            let c{x} = outputs({});\n", column.join(", "));
     }
