@@ -1,6 +1,6 @@
 //! Graphics processors: finding one, its memory, and work that is handed to it in batches.
 
-use super::{shaders, times, winograd};
+use super::{shaders, winograd};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -44,7 +44,6 @@ pub struct Adapter {
 
 /// Those there are, in the order of the system; none where there is no driver.
 pub fn adapters() -> Vec<Adapter> {
-    let begin = std::time::Instant::now();
     let mut description = wgpu::InstanceDescriptor::new_without_display_handle();
     description.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
     description.flags = wgpu::InstanceFlags::empty();
@@ -71,7 +70,6 @@ pub fn adapters() -> Vec<Adapter> {
             adapter,
         }
     };
-    times::say("instance, adapters", begin);
     found.into_iter().map(one).collect()
 }
 
@@ -108,10 +106,6 @@ pub(super) enum Work {
     Step,
     Advance,
     Turn,
-}
-
-fn ahead() -> bool {
-    std::env::var_os("MZSR_GPU_AHEAD").is_some()
 }
 
 impl Work {
@@ -152,10 +146,10 @@ impl Work {
             Work::WideOdd => (shaders::convolution(false), convolution),
             Work::Narrow => (shaders::narrow(), convolution),
             Work::Points => (winograd::points(), &[false, false, true, true]),
-            Work::Product => (winograd::product(ahead()), &[false, false, true]),
+            Work::Product => (winograd::product(), &[false, false, true]),
             Work::Outputs => (winograd::results(), &[false, false, false, false, true]),
             Work::PointsOfBoth => (winograd::points_of_both(), &[false, false, true, true]),
-            Work::PointSums => (winograd::point_sums(ahead()), &[false, false, true]),
+            Work::PointSums => (winograd::point_sums(), &[false, false, true]),
             Work::PointGradient => (winograd::point_gradient(), &[false, true]),
             Work::WeightSums => (shaders::WEIGHT_SUMS.to_owned(), &[false, false, true]),
             Work::FewSums => (shaders::few_sums(), &[false, false, true]),
@@ -190,7 +184,6 @@ struct Recorded {
     encoder: Option<wgpu::CommandEncoder>,
     numbers: Vec<u8>,
     count: usize,
-    times: Option<times::Times>,
     /// How many pieces make a batch.
     batch: usize,
 }
@@ -247,12 +240,9 @@ fn failed(what: impl std::fmt::Display) -> Error {
 impl Device {
     /// Opens an adapter with all that it allows.
     pub fn open(adapter: &Adapter) -> Result<Self> {
-        let begin = std::time::Instant::now();
         let limits = adapter.adapter.limits();
-        let timed = if times::wanted() { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
         let description = wgpu::DeviceDescriptor {
             label: Some("mzsr"),
-            required_features: adapter.adapter.features() & timed,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -273,11 +263,7 @@ impl Device {
                 lost(format!("the device was lost: {what}"));
             }
         });
-        times::say("opening: device", begin);
-        let begin = std::time::Instant::now();
         let pipelines = Work::ALL.into_par_iter().map(|work| (work, pipeline(&device, work))).collect();
-        times::say("opening: pipelines", begin);
-        let times = times::Times::new(&device, &queue, BATCH);
         let numbers = device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size: (SLOT * BATCH) as u64,
@@ -294,7 +280,6 @@ impl Device {
                 encoder: None,
                 numbers: Vec::new(),
                 count: 0,
-                times,
                 batch: FIRST_BATCH,
             }),
             failure,
@@ -411,20 +396,13 @@ impl Device {
                 entries: &entries,
             });
             let mut pass = recorded.pass.take().unwrap_or_else(|| {
-                self.encoder(recorded);
-                let timestamp_writes = recorded.times.as_ref().map(|times| times.writes());
-                let description = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-                let encoder = recorded.encoder.as_mut().expect("just made");
-                encoder.begin_compute_pass(&description).forget_lifetime()
+                self.encoder(recorded).begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
             });
             pass.set_pipeline(pipeline);
             pass.set_bind_group(0, &group, &[offset as u32]);
             let [x, y, z] = groups.map(|count| count as u32);
             pass.dispatch_workgroups(x, y, z);
-            match &mut recorded.times {
-                None => recorded.pass = Some(pass),
-                Some(times) => times.labels.push(format!("{work:?} {groups:?}")),
-            }
+            recorded.pass = Some(pass);
         })
     }
 
@@ -456,16 +434,10 @@ impl Device {
 
     fn submit(&self, recorded: &mut Recorded) {
         recorded.pass = None;
-        if let Some(mut encoder) = recorded.encoder.take() {
-            if let Some(times) = &recorded.times {
-                times.resolve(&mut encoder);
-            }
+        if let Some(encoder) = recorded.encoder.take() {
             // The numbers of the batch before are read before these are written: a queue keeps its order.
             self.queue.write_buffer(&self.numbers, 0, &recorded.numbers);
             self.queue.submit([encoder.finish()]);
-            if let Some(times) = &mut recorded.times {
-                times.collect(&self.device);
-            }
         }
         recorded.numbers.clear();
         recorded.count = 0;
@@ -511,7 +483,6 @@ impl Device {
 }
 
 fn pipeline(device: &wgpu::Device, work: Work) -> wgpu::ComputePipeline {
-    let begin = std::time::Instant::now();
     let (text, writes) = work.shader();
     let label = format!("{work:?}");
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -539,7 +510,7 @@ fn pipeline(device: &wgpu::Device, work: Work) -> wgpu::ComputePipeline {
         bind_group_layouts: &[Some(&group)],
         ..Default::default()
     });
-    let made = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(&label),
         layout: Some(&layout),
         module: &module,
@@ -550,7 +521,5 @@ fn pipeline(device: &wgpu::Device, work: Work) -> wgpu::ComputePipeline {
             ..Default::default()
         },
         cache: None,
-    });
-    times::say(&label, begin);
-    made
+    })
 }

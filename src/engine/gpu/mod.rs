@@ -10,7 +10,6 @@ mod shaders;
 mod solve;
 #[cfg(test)]
 mod tests;
-mod times;
 mod winograd;
 
 pub use device::{Adapter, Kind, adapters};
@@ -39,9 +38,7 @@ pub struct GpuEngine {
     name: String,
     /// Something to bind where a shader's tensor is not used.
     nothing: Block,
-    /// Whether layers that fit are done by Winograd's filtering.
-    by_points: bool,
-    /// So many of its tiles of 64 channels at a time.
+    /// So many tiles of 64 channels at a time, where Winograd's filtering is used.
     part: usize,
 }
 
@@ -76,9 +73,8 @@ impl GpuEngine {
     pub fn new(adapter: &Adapter) -> Result<Self> {
         let device = Device::open(adapter)?;
         let nothing = device.take(1)?;
-        let part = std::env::var("MZSR_GPU_PART").ok().and_then(|text| text.parse().ok()).unwrap_or(winograd::PART);
-        let by_points = std::env::var("MZSR_GPU_CONV").as_deref() != Ok("old");
-        Ok(GpuEngine { device, name: format!("gpu, {}, {}", adapter.name, adapter.backend), nothing, by_points, part })
+        let name = format!("gpu, {}, {}", adapter.name, adapter.backend);
+        Ok(GpuEngine { device, name, nothing, part: winograd::PART })
     }
 
     fn tensor(&self, shape: Shape) -> Result<GpuTensor> {
@@ -108,7 +104,7 @@ impl GpuEngine {
         if out.shape.is_empty() {
             return Ok(out);
         }
-        if self.by_points && winograd::fits(layer) {
+        if winograd::fits(layer) {
             self.convolve_by_points(layer, transposed, terms, &Ending { bias, code, mask, residual }, &out)?;
             return Ok(out);
         }
@@ -242,7 +238,7 @@ impl Engine for GpuEngine {
     ) -> Result<()> {
         let (input, output) = (layer.input, layer.output);
         assert!(terms.iter().all(|(a, delta)| a.shape.c == input && delta.shape == a.shape.with_channels(output)));
-        if self.by_points && winograd::fits(layer) {
+        if winograd::fits(layer) {
             // The sums of a term's own δ come with its weight gradient.
             let of_term = terms.iter().position(|(_, delta)| std::ptr::eq(*delta, bias_of));
             self.weight_grad_by_points(layer, terms, of_term, grad)?;

@@ -65,6 +65,8 @@ fn cases() -> Vec<(Shape, Layer)> {
         }
     }
     cases.push((Shape::new(1, 40, 70, 3), layer(3, 3)));
+    // More than a block of channels on either side, of which the last is not full.
+    cases.push((Shape::new(1, 9, 20, 66), layer(66, 70)));
     cases
 }
 

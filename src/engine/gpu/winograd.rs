@@ -388,33 +388,13 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     )
 }
 
-/// What is read from the device's memory before a loop, at its top, and before it multiplies: there with
-/// `ahead`, for the next turn, so that it arrives meanwhile.
-struct Reads {
-    begin: String,
-    top: String,
-    next: String,
-}
-
-impl Reads {
-    /// Of a loop over `at` from `start` up to `end`, by `step`s.
-    fn new(ahead: bool, [start, at, step, end]: [&str; 4], reads: impl Fn(&str) -> String) -> Self {
-        if !ahead {
-            return Reads { begin: String::new(), top: reads(at), next: String::new() };
-        }
-        let next = format!("{at} + {step}");
-        let next = format!("        if ({next} < {end}) {{\n{}        }}\n", reads(&next));
-        Reads { begin: reads(start), top: String::new(), next }
-    }
-}
-
 /// m[point][tile][to] = Σ v[point][tile][from] · filters[point][from][to], or added to what is there.
 /// A workgroup makes 128 tiles × 64 channels, each thread 8 × 8 of them: tiles 16 apart, channels in
 /// two vectors 32 apart, so that neighbouring threads read neighbouring memory. 16 channels of the
 /// inputs at a time go through the workgroup's memory. Its arrays are nested so that the threads'
 /// indices stay in bounds by themselves and the others are constants: each check would be an
 /// instruction beside the multiply-adds.
-pub(super) fn product(ahead: bool) -> String {
+pub(super) fn product() -> String {
     let (mut sums, mut lines, mut ends) = (String::new(), String::new(), String::new());
     for i in 0..8 {
         sums += &format!("    var s{i}_0 = vec4<f32>(0.0);\n    var s{i}_1 = vec4<f32>(0.0);\n");
@@ -432,33 +412,23 @@ pub(super) fn product(ahead: bool) -> String {
             }
         }
     }
-    let (mut variables, mut stores) = (String::new(), String::new());
+    // All reads of a turn before the first of them is stored, so that they are on their way together.
+    let (mut reads, mut stores) = (String::new(), String::new());
     for j in 0..4 {
-        variables += &format!("    var v{j} = vec4<f32>(0.0);\n");
+        reads += &format!("        let v{j} = value(group, thread / 4u + {}u, k0 + thread % 4u);\n", 32 * j);
         stores += &format!("        a[{}u + thread / 64u][thread / 4u % 16u][thread % 4u] = v{j};\n", 2 * j);
     }
     for j in 0..2 {
-        variables += &format!("    var f{j} = vec4<f32>(0.0);\n");
+        reads += &format!(
+            "        let f{j} = filters[(group.y * u.depth + 4u * k0 + thread / 16u + {}u) * (u.to / 4u) \
+             + 16u * group.z + thread % 16u];\n",
+            8 * j
+        );
         stores += &format!(
             "        b[{}u + thread / 64u][thread / 16u % 4u][thread / 8u % 2u][thread % 8u] = f{j};\n",
             2 * j
         );
     }
-    let reads = |k: &str| {
-        let mut text = String::new();
-        for j in 0..4 {
-            text += &format!("        v{j} = value(group, thread / 4u + {}u, {k} + thread % 4u);\n", 32 * j);
-        }
-        for j in 0..2 {
-            text += &format!(
-                "        f{j} = filters[(group.y * u.depth + 4u * ({k}) + thread / 16u + {}u) * (u.to / 4u) \
-                 + 16u * group.z + thread % 16u];\n",
-                8 * j
-            );
-        }
-        text
-    };
-    let Reads { begin, top, next } = Reads::new(ahead, ["0u", "k0", "4u", "u.depth / 4u"], reads);
     format!(
         "
 struct U {{ count: u32, depth: u32, to: u32, add: u32 }}
@@ -494,11 +464,10 @@ fn finish(group: vec3<u32>, row: u32, column: u32, s0: vec4<f32>, s1: vec4<f32>)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {{
     let row = thread / 8u;
     let column = thread % 8u;
-{sums}{variables}{begin}
+{sums}
     for (var k0 = 0u; k0 < u.depth / 4u; k0 += 4u) {{
-{top}{stores}
+{reads}{stores}
         workgroupBarrier();
-{next}
         for (var k = 0u; k < 4u; k++) {{
 {lines}
         }}
@@ -583,7 +552,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 /// tiles, or added to what is there; behind all of these sums[split][output], the sums of δ, which are
 /// what d holds at the point 7, (1, 1). A workgroup makes 64 × 64 channels, each thread 8 × 8 of them;
 /// 16 tiles at a time go through its memory.
-pub(super) fn point_sums(ahead: bool) -> String {
+pub(super) fn point_sums() -> String {
     let (mut sums, mut lines, mut ends) = (String::new(), String::new(), String::new());
     for h in 0..2 {
         for k in 0..4 {
@@ -608,24 +577,17 @@ pub(super) fn point_sums(ahead: bool) -> String {
             }
         }
     }
-    let (mut variables, mut stores, mut bias) = (String::new(), String::new(), String::new());
+    // All reads of a turn before the first of them is stored, so that they are on their way together.
+    let (mut reads, mut stores, mut bias) = (String::new(), String::new(), String::new());
     for j in 0..4 {
-        variables += &format!("    var v{j} = vec4<f32>(0.0);\n    var d{j} = vec4<f32>(0.0);\n");
+        let place = format!("group, t0 + thread / 16u + {}u, end, thread % 16u", 4 * j);
+        reads += &format!("        let v{j} = input_at({place});\n        let d{j} = delta_at({place});\n");
         stores += &format!("        a[{j}][thread / 16u][thread / 8u % 2u][thread % 8u] = v{j};\n");
         stores += &format!("        b[{j}][thread / 16u][thread / 8u % 2u][thread % 8u] = d{j};\n");
         for kk in 0..4 {
             bias += &format!("            total += b[{j}][{kk}][thread / 8u % 2u][thread % 8u];\n");
         }
     }
-    let reads = |t: &str| {
-        let mut text = String::new();
-        for j in 0..4 {
-            let place = format!("group, {t} + thread / 16u + {}u, end, thread % 16u", 4 * j);
-            text += &format!("        v{j} = input_at({place});\n        d{j} = delta_at({place});\n");
-        }
-        text
-    };
-    let Reads { begin, top, next } = Reads::new(ahead, ["start", "t0", "16u", "end"], reads);
     format!(
         "
 struct U {{
@@ -673,11 +635,9 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     var total = vec4<f32>(0.0);
     let end = min((group.x + 1u) * u.each, u.count);
     let start = group.x * u.each;
-{variables}{begin}
     for (var t0 = start; t0 < end; t0 += 16u) {{
-{top}{stores}
+{reads}{stores}
         workgroupBarrier();
-{next}
         if (u.bias == 1u && group.y == 7u) {{
 {bias}
         }}
