@@ -10,10 +10,10 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// [`Device::Auto`] takes a GPU for so many operations at least, which a laptop's processor makes in
-/// about ten seconds: opening a GPU and compiling its shaders takes up to one. An estimate, not yet a
-/// measurement: no GPU was at hand (docs/measurements.md).
-const WORTH_IT: f64 = 4e12;
+/// [`Device::Auto`] takes a GPU for so many operations at least, counted as direct convolution: two of a
+/// processor's cores make them in about two seconds, eight in half a second, and a process on an H100
+/// takes 0.3 s whatever it does (docs/measurements.md).
+const WORTH_IT: f64 = 1e12;
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
