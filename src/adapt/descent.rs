@@ -99,7 +99,8 @@ impl<'a, E: Engine> Descent<'a, E> {
         let mut loss = 0.0;
         for tile in &self.tiles {
             let output = self.network.output(params, &tile.input)?;
-            loss += self.network.engine().l1(&output, &tile.target, tile.core, self.count)?.0;
+            let engine = self.network.engine();
+            loss += engine.loss(engine.l1(&output, &tile.target, tile.core, self.count)?.0)?;
         }
         Ok(loss)
     }

@@ -2,7 +2,7 @@
 
 use super::cpu::{CpuEngine, CpuTensor};
 #[cfg(feature = "gpu")]
-use super::gpu::{self, GpuEngine, GpuTensor, Kind};
+use super::gpu::{self, GpuEngine, GpuLoss, GpuTensor, Kind};
 use super::{AdamStep, Engine, Gate, Layer, Shape, Window};
 use crate::degrade::{Degradation, LeastSquares, Map};
 use crate::{Error, Result};
@@ -10,10 +10,10 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// [`Device::Auto`] takes a GPU for so many operations at least, which a laptop's processor makes in
-/// about ten seconds: opening a GPU and compiling its shaders takes up to one. An estimate, not yet a
-/// measurement: no GPU was at hand (docs/measurements.md).
-const WORTH_IT: f64 = 4e12;
+/// [`Device::Auto`] takes a GPU for so many operations at least, counted as direct convolution: two of a
+/// processor's cores make them in about two seconds, eight in half a second, and a process on an H100
+/// takes 0.3 s whatever it does (docs/measurements.md).
+const WORTH_IT: f64 = 1e12;
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,15 @@ pub enum AnyTensor {
     /// In a graphics processor's memory.
     #[cfg(feature = "gpu")]
     Gpu(GpuTensor),
+}
+
+/// A loss of such an engine.
+pub enum AnyLoss {
+    /// Known already.
+    Cpu(f64),
+    /// In a graphics processor's memory.
+    #[cfg(feature = "gpu")]
+    Gpu(GpuLoss),
 }
 
 /// A graphics processor, for people.
@@ -285,6 +294,7 @@ where
 impl Engine for AnyEngine {
     type Elem = f32;
     type Tensor = AnyTensor;
+    type Loss = AnyLoss;
 
     fn name(&self) -> String {
         with!(self, e, Wrap => e.name())
@@ -350,10 +360,26 @@ impl Engine for AnyEngine {
         with!(self, e, Wrap => e.conv_weight_grad(layer, &own_terms(terms), bias_of.own(), grad.own_mut()))
     }
 
-    fn l1(&self, output: &AnyTensor, target: &AnyTensor, core: Window, count: usize) -> Result<(f64, AnyTensor)> {
-        with!(self, e, Wrap => e
-            .l1(output.own(), target.own(), core, count)
-            .map(|(loss, delta)| (loss, Wrap(delta))))
+    fn l1(&self, output: &AnyTensor, target: &AnyTensor, core: Window, count: usize) -> Result<(AnyLoss, AnyTensor)> {
+        match self {
+            AnyEngine::Cpu(engine) => engine
+                .l1(output.own(), target.own(), core, count)
+                .map(|(loss, delta)| (AnyLoss::Cpu(loss), AnyTensor::Cpu(delta))),
+            #[cfg(feature = "gpu")]
+            AnyEngine::Gpu(engine) => engine
+                .l1(output.own(), target.own(), core, count)
+                .map(|(loss, delta)| (AnyLoss::Gpu(loss), AnyTensor::Gpu(delta))),
+        }
+    }
+
+    fn loss(&self, loss: AnyLoss) -> Result<f64> {
+        match (self, loss) {
+            (_, AnyLoss::Cpu(loss)) => Ok(loss),
+            #[cfg(feature = "gpu")]
+            (AnyEngine::Gpu(engine), AnyLoss::Gpu(loss)) => engine.loss(loss),
+            #[cfg(feature = "gpu")]
+            (AnyEngine::Cpu(_), AnyLoss::Gpu(_)) => panic!("a loss of another engine"),
+        }
     }
 
     fn axpy(&self, places: Range<usize>, alpha: f64, x: &AnyTensor, y: &mut AnyTensor) -> Result<()> {

@@ -10,7 +10,7 @@ pub mod cpu;
 pub mod gpu;
 pub mod plain;
 
-pub use any::{AnyEngine, AnyTensor, Device, Listed, devices};
+pub use any::{AnyEngine, AnyLoss, AnyTensor, Device, Listed, devices};
 
 use crate::degrade::{Degradation, LeastSquares, Map};
 use crate::{Raster, Real, Result};
@@ -141,6 +141,8 @@ pub trait Engine: Send + Sync {
     type Elem: Real;
     /// A tensor in the engine's memory. Dropping it hands the memory back for the next one.
     type Tensor: Send + Sync;
+    /// A loss that may not be there yet: [`Engine::loss`] waits for it.
+    type Loss;
 
     /// What it is, for people: `cpu, avx2, 2 threads`.
     fn name(&self) -> String;
@@ -214,7 +216,10 @@ pub trait Engine: Send + Sync {
         target: &Self::Tensor,
         core: Window,
         count: usize,
-    ) -> Result<(f64, Self::Tensor)>;
+    ) -> Result<(Self::Loss, Self::Tensor)>;
+
+    /// The value of a loss. What is wanted of its derivative is best asked for before.
+    fn loss(&self, loss: Self::Loss) -> Result<f64>;
 
     /// y += alpha · x over the given places.
     fn axpy(&self, places: Range<usize>, alpha: f64, x: &Self::Tensor, y: &mut Self::Tensor) -> Result<()>;

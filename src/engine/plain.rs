@@ -96,6 +96,7 @@ fn pass<T: Real>(gate: &Gate<'_, PlainTensor<T>>, at: usize, values: &mut [T]) {
 impl<T: Real> Engine for PlainEngine<T> {
     type Elem = T;
     type Tensor = PlainTensor<T>;
+    type Loss = f64;
 
     fn name(&self) -> String {
         format!("plain, f{}", 8 * size_of::<T>())
@@ -230,6 +231,10 @@ impl<T: Real> Engine for PlainEngine<T> {
             }
         }
         Ok((sum / count as f64, delta))
+    }
+
+    fn loss(&self, loss: f64) -> Result<f64> {
+        Ok(loss)
     }
 
     fn axpy(&self, places: Range<usize>, alpha: f64, x: &PlainTensor<T>, y: &mut PlainTensor<T>) -> Result<()> {

@@ -99,7 +99,7 @@ impl<'e, E: Engine> Network<'e, E> {
                 delta = self.engine.conv_input_grad(layer, &[(&delta, params)], Gate::Where(input))?;
             }
         }
-        Ok(loss)
+        self.engine.loss(loss)
     }
 
     /// a₁ … a_{L−1} and the output.
@@ -224,7 +224,7 @@ impl<'e, E: Engine> Network<'e, E> {
         }
         deltas.push(delta);
         deltas.reverse();
-        Ok((loss, Trace { activations, deltas }))
+        Ok((self.engine.loss(loss)?, Trace { activations, deltas }))
     }
 }
 

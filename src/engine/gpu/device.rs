@@ -1,14 +1,18 @@
 //! Graphics processors: finding one, its memory, and work that is handed to it in batches.
 
-use super::shaders::{self, Cut, NARROW, WIDE};
+use super::{shaders, winograd};
 use crate::{Error, Result};
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The numbers of a shader lie so far apart, as the strictest device wants it.
 const SLOT: usize = 256;
-/// So many pieces of work are recorded before the device is given them.
+/// So many pieces of work at most are recorded before the device is given them.
 const BATCH: usize = 128;
+/// So many after it had nothing to do, and then twice as many each time: it begins soon, and is given
+/// work seldom.
+const FIRST_BATCH: usize = 8;
 
 /// What kind of adapter it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +83,16 @@ fn largest(limits: &wgpu::Limits) -> u64 {
 pub(super) enum Work {
     Pack,
     Wide,
+    WideOdd,
     Narrow,
+    Points,
+    Product,
+    Outputs,
+    PointsOfBoth,
+    PointSums,
+    PointGradient,
     WeightSums,
+    FewSums,
     WeightGradient,
     BiasSums,
     BiasGradient,
@@ -97,11 +109,19 @@ pub(super) enum Work {
 }
 
 impl Work {
-    const ALL: [Work; 17] = [
+    const ALL: [Work; 25] = [
         Work::Pack,
         Work::Wide,
+        Work::WideOdd,
         Work::Narrow,
+        Work::Points,
+        Work::Product,
+        Work::Outputs,
+        Work::PointsOfBoth,
+        Work::PointSums,
+        Work::PointGradient,
         Work::WeightSums,
+        Work::FewSums,
         Work::WeightGradient,
         Work::BiasSums,
         Work::BiasGradient,
@@ -119,15 +139,23 @@ impl Work {
 
     /// The shader, and of each tensor that it binds whether it writes there.
     fn shader(self) -> (String, &'static [bool]) {
-        let convolution = |cut: Cut| (shaders::convolution(cut), &[false, false, false, false, false, true][..]);
+        let convolution = &[false, false, false, false, false, true][..];
         match self {
             Work::Pack => (shaders::PACK.to_owned(), &[false, true]),
-            Work::Wide => convolution(WIDE),
-            Work::Narrow => convolution(NARROW),
+            Work::Wide => (shaders::convolution(true), convolution),
+            Work::WideOdd => (shaders::convolution(false), convolution),
+            Work::Narrow => (shaders::narrow(), convolution),
+            Work::Points => (winograd::points(), &[false, false, true, true]),
+            Work::Product => (winograd::product(), &[false, false, true]),
+            Work::Outputs => (winograd::results(), &[false, false, false, false, true]),
+            Work::PointsOfBoth => (winograd::points_of_both(), &[false, false, true, true]),
+            Work::PointSums => (winograd::point_sums(), &[false, false, true]),
+            Work::PointGradient => (winograd::point_gradient(), &[false, true]),
             Work::WeightSums => (shaders::WEIGHT_SUMS.to_owned(), &[false, false, true]),
+            Work::FewSums => (shaders::few_sums(), &[false, false, true]),
             Work::WeightGradient => (shaders::WEIGHT_GRADIENT.to_owned(), &[false, true]),
             Work::BiasSums => (shaders::BIAS_SUMS.to_owned(), &[false, true]),
-            Work::BiasGradient => (shaders::BIAS_GRADIENT.to_owned(), &[false, true]),
+            Work::BiasGradient => (shaders::bias_gradient(), &[false, true]),
             Work::L1 => (shaders::l1(), &[false, false, true, true]),
             Work::Dot => (shaders::dot(), &[false, false, true]),
             Work::Axpy => (shaders::AXPY.to_owned(), &[false, true]),
@@ -150,11 +178,14 @@ pub(super) enum Number {
 }
 
 /// What is recorded and not yet handed over.
-#[derive(Default)]
 struct Recorded {
+    /// Of the encoder below; copies are recorded outside of it.
+    pass: Option<wgpu::ComputePass<'static>>,
     encoder: Option<wgpu::CommandEncoder>,
     numbers: Vec<u8>,
     count: usize,
+    /// How many pieces make a batch.
+    batch: usize,
 }
 
 /// A device at work.
@@ -232,7 +263,7 @@ impl Device {
                 lost(format!("the device was lost: {what}"));
             }
         });
-        let pipelines = Work::ALL.into_iter().map(|work| (work, pipeline(&device, work))).collect();
+        let pipelines = Work::ALL.into_par_iter().map(|work| (work, pipeline(&device, work))).collect();
         let numbers = device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size: (SLOT * BATCH) as u64,
@@ -244,7 +275,13 @@ impl Device {
             queue,
             pipelines,
             numbers,
-            recorded: Mutex::default(),
+            recorded: Mutex::new(Recorded {
+                pass: None,
+                encoder: None,
+                numbers: Vec::new(),
+                count: 0,
+                batch: FIRST_BATCH,
+            }),
             failure,
             memory: Arc::default(),
             largest: largest(&limits),
@@ -303,25 +340,34 @@ impl Device {
     }
 
     /// Records something for the device.
-    fn record(&self, what: impl FnOnce(&mut wgpu::CommandEncoder, &mut Recorded)) -> Result<()> {
+    fn record(&self, what: impl FnOnce(&mut Recorded)) -> Result<()> {
         let mut recorded = lock(&self.recorded);
-        if recorded.count == BATCH {
+        if recorded.count >= recorded.batch {
             self.submit(&mut recorded);
+            recorded.batch = (2 * recorded.batch).min(BATCH);
         }
-        let mut encoder = recorded
-            .encoder
-            .take()
-            .unwrap_or_else(|| self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()));
-        what(&mut encoder, &mut recorded);
-        recorded.encoder = Some(encoder);
+        what(&mut recorded);
         drop(recorded);
         self.check()
+    }
+
+    /// Records a copy.
+    fn record_copy(&self, what: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<()> {
+        self.record(|recorded| {
+            recorded.pass = None;
+            what(self.encoder(recorded));
+        })
+    }
+
+    fn encoder<'a>(&self, recorded: &'a mut Recorded) -> &'a mut wgpu::CommandEncoder {
+        let made = || self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        recorded.encoder.get_or_insert_with(made)
     }
 
     /// Records `work` on `tensors` with `numbers`, in so many workgroups.
     pub fn run(&self, work: Work, numbers: &[Number], tensors: &[&Block], groups: [usize; 3]) -> Result<()> {
         let pipeline = &self.pipelines[&work];
-        self.record(|encoder, recorded| {
+        self.record(|recorded| {
             let offset = recorded.numbers.len();
             for number in numbers {
                 recorded.numbers.extend(match *number {
@@ -349,24 +395,27 @@ impl Device {
                 layout: &pipeline.get_bind_group_layout(0),
                 entries: &entries,
             });
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut pass = recorded.pass.take().unwrap_or_else(|| {
+                self.encoder(recorded).begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime()
+            });
             pass.set_pipeline(pipeline);
             pass.set_bind_group(0, &group, &[offset as u32]);
             let [x, y, z] = groups.map(|count| count as u32);
             pass.dispatch_workgroups(x, y, z);
+            recorded.pass = Some(pass);
         })
     }
 
     /// Records a copy of `values` values.
     pub fn copy(&self, from: &Block, to: &Block, values: usize) -> Result<()> {
-        self.record(|encoder, _| {
+        self.record_copy(|encoder| {
             encoder.copy_buffer_to_buffer(from.buffer(), 0, to.buffer(), 0, Some(4 * values as u64))
         })
     }
 
     /// Records zeros.
     pub fn clear(&self, block: &Block) -> Result<()> {
-        self.record(|encoder, _| encoder.clear_buffer(block.buffer(), 0, None))
+        self.record_copy(|encoder| encoder.clear_buffer(block.buffer(), 0, None))
     }
 
     /// Hands over what is recorded.
@@ -379,10 +428,12 @@ impl Device {
     pub fn wait(&self) -> Result<()> {
         self.flush()?;
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(failed)?;
+        lock(&self.recorded).batch = FIRST_BATCH;
         self.check()
     }
 
     fn submit(&self, recorded: &mut Recorded) {
+        recorded.pass = None;
         if let Some(encoder) = recorded.encoder.take() {
             // The numbers of the batch before are read before these are written: a queue keeps its order.
             self.queue.write_buffer(&self.numbers, 0, &recorded.numbers);
@@ -412,7 +463,7 @@ impl Device {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        self.record(|encoder, _| encoder.copy_buffer_to_buffer(block.buffer(), 0, &staging, 0, Some(size)))?;
+        self.record_copy(|encoder| encoder.copy_buffer_to_buffer(block.buffer(), 0, &staging, 0, Some(size)))?;
         self.flush()?;
         let (sender, receiver) = std::sync::mpsc::channel();
         staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
@@ -420,6 +471,7 @@ impl Device {
             let _ = sender.send(result);
         });
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(failed)?;
+        lock(&self.recorded).batch = FIRST_BATCH;
         match receiver.try_recv() {
             Ok(result) => result.map_err(failed)?,
             Err(_) => return Err(failed("its results did not come")),

@@ -10,21 +10,27 @@ mod shaders;
 mod solve;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 pub use device::{Adapter, Kind, adapters};
 
 use self::device::{Block, Device, Number, Work};
-use self::shaders::{Cut, NARROW, STRIDING, THREADS, WIDE};
+use self::shaders::{FEW, HEIGHT, NARROW_SIDE, QUADS, STRIDING, THREADS, WIDTH};
+use self::winograd::Ending;
 use super::{AdamStep, Engine, Gate, Layer, Shape, Window, check_placed};
 use crate::Result;
 use crate::degrade::{Degradation, LeastSquares, Map};
 use Number::{F, U};
 use std::ops::Range;
 
-/// Partial sums of a gradient over so many rows of pixels at least.
+/// Partial sums of a weight gradient over so many rows of pixels at least, and so many of them at most.
 const ROWS: usize = 8;
-/// And so many of them at most.
 const MAX_SPLITS: usize = 64;
+/// As many of the smaller sums of a layer with few channels.
+const MAX_FEW_SPLITS: usize = 256;
+/// And those of a bias, over so many pixels at least.
+const PIXELS: usize = 64;
+const MAX_BIAS_SPLITS: usize = 1024;
 
 /// The network's arithmetic on a graphics processor, in `f32`.
 pub struct GpuEngine {
@@ -32,6 +38,8 @@ pub struct GpuEngine {
     name: String,
     /// Something to bind where a shader's tensor is not used.
     nothing: Block,
+    /// So many tiles of 64 channels at a time, where Winograd's filtering is used.
+    part: usize,
 }
 
 /// A tensor in the device's memory.
@@ -40,9 +48,21 @@ pub struct GpuTensor {
     block: Block,
 }
 
+/// A loss in the device's memory: what its workgroups summed.
+pub struct GpuLoss {
+    sums: Block,
+    groups: usize,
+    count: usize,
+}
+
 /// Workgroups for shaders whose threads stride over `count` values.
 fn striding(count: usize) -> [usize; 3] {
     [count.div_ceil(THREADS as usize).clamp(1, STRIDING as usize), 1, 1]
+}
+
+/// How many of `count` things make a part, of at least `least` and in at most `parts` parts.
+fn cut(count: usize, least: usize, parts: usize) -> usize {
+    count.div_ceil(count.div_ceil(least).clamp(1, parts))
 }
 
 impl GpuEngine {
@@ -53,7 +73,8 @@ impl GpuEngine {
     pub fn new(adapter: &Adapter) -> Result<Self> {
         let device = Device::open(adapter)?;
         let nothing = device.take(1)?;
-        Ok(GpuEngine { device, name: format!("gpu, {}, {}", adapter.name, adapter.backend), nothing })
+        let name = format!("gpu, {}, {}", adapter.name, adapter.backend);
+        Ok(GpuEngine { device, name, nothing, part: winograd::PART })
     }
 
     fn tensor(&self, shape: Shape) -> Result<GpuTensor> {
@@ -83,9 +104,17 @@ impl GpuEngine {
         if out.shape.is_empty() {
             return Ok(out);
         }
-        let (work, cut): (Work, Cut) = if output <= 4 { (Work::Narrow, NARROW) } else { (Work::Wide, WIDE) };
-        let blocks = output.div_ceil(4 * cut.quads);
-        let groups = [shape.w.div_ceil(cut.width), shape.h.div_ceil(cut.height), shape.n * blocks];
+        if winograd::fits(layer) {
+            self.convolve_by_points(layer, transposed, terms, &Ending { bias, code, mask, residual }, &out)?;
+            return Ok(out);
+        }
+        let blocks = output.div_ceil(4 * QUADS);
+        let (work, groups) = if output <= FEW {
+            (Work::Narrow, [shape.w.div_ceil(NARROW_SIDE), shape.h.div_ceil(NARROW_SIDE), shape.n])
+        } else {
+            let work = if output.is_multiple_of(4) { Work::Wide } else { Work::WideOdd };
+            (work, [shape.w.div_ceil(WIDTH), shape.h.div_ceil(HEIGHT), shape.n * blocks])
+        };
         let packed_len = 9 * input * output.next_multiple_of(4);
         for (index, (x, params)) in terms.iter().enumerate() {
             let packed = self.device.take(packed_len)?;
@@ -117,15 +146,29 @@ impl GpuEngine {
         Ok(out)
     }
 
+    /// Adds the sums of `delta` to the bias of `grad`.
+    fn bias_grad(&self, layer: Layer, delta: &GpuTensor, grad: &GpuTensor) -> Result<()> {
+        let Shape { n, h, w, c } = delta.shape;
+        let pixels = n * h * w;
+        let each = cut(pixels, PIXELS, MAX_BIAS_SPLITS);
+        let splits = pixels.div_ceil(each);
+        let sums = self.device.take(splits * c)?;
+        let numbers = [U(pixels), U(each), U(c), U(c.next_power_of_two().min(THREADS as usize))];
+        self.device.run(Work::BiasSums, &numbers, &[&delta.block, &sums], [splits, 1, 1])?;
+        let numbers = [U(splits), U(c), U(layer.bias)];
+        self.device.run(Work::BiasGradient, &numbers, &[&sums, &grad.block], [c, 1, 1])
+    }
+
     /// The sum of the partial sums that `work` leaves.
-    fn summed(&self, sums: &Block, groups: [usize; 3]) -> Result<f64> {
-        Ok(self.device.read(sums, groups[0])?.into_iter().map(f64::from).sum())
+    fn summed(&self, sums: &Block, groups: usize) -> Result<f64> {
+        Ok(self.device.read(sums, groups)?.into_iter().map(f64::from).sum())
     }
 }
 
 impl Engine for GpuEngine {
     type Elem = f32;
     type Tensor = GpuTensor;
+    type Loss = GpuLoss;
 
     fn name(&self) -> String {
         self.name.clone()
@@ -194,42 +237,46 @@ impl Engine for GpuEngine {
         grad: &mut GpuTensor,
     ) -> Result<()> {
         let (input, output) = (layer.input, layer.output);
+        assert!(terms.iter().all(|(a, delta)| a.shape.c == input && delta.shape == a.shape.with_channels(output)));
+        if winograd::fits(layer) {
+            // The sums of a term's own δ come with its weight gradient.
+            let of_term = terms.iter().position(|(_, delta)| std::ptr::eq(*delta, bias_of));
+            self.weight_grad_by_points(layer, terms, of_term, grad)?;
+            return if of_term.is_some() { Ok(()) } else { self.bias_grad(layer, bias_of, grad) };
+        }
+        let few = input.min(output) <= FEW;
         let lines = |shape: Shape| shape.n * shape.h;
-        let cut = |count: usize, least: usize| count.div_ceil(count.div_ceil(least).clamp(1, MAX_SPLITS));
-        let splits: Vec<usize> =
-            terms.iter().map(|(a, _)| lines(a.shape).div_ceil(cut(lines(a.shape), ROWS))).collect();
+        let each = |shape: Shape| {
+            if few { cut(lines(shape), 1, MAX_FEW_SPLITS) } else { cut(lines(shape), ROWS, MAX_SPLITS) }
+        };
+        let splits: Vec<usize> = terms.iter().map(|(a, _)| lines(a.shape).div_ceil(each(a.shape))).collect();
         let total: usize = splits.iter().sum();
         let sums = self.device.take(total * 9 * input * output)?;
         let mut before = 0;
         for ((a, delta), &splits) in terms.iter().zip(&splits) {
-            assert!(a.shape.c == input && delta.shape == a.shape.with_channels(output));
-            let numbers = [
-                U(lines(a.shape)),
-                U(a.shape.h),
-                U(a.shape.w),
-                U(input),
-                U(output),
-                U(cut(lines(a.shape), ROWS)),
-                U(before),
-                U(output.div_ceil(64)),
-            ];
-            let groups = [splits, 9, input.div_ceil(64) * output.div_ceil(64)];
-            self.device.run(Work::WeightSums, &numbers, &[&a.block, &delta.block, &sums], groups)?;
+            let Shape { h, w, .. } = a.shape;
+            let (lines, each) = (lines(a.shape), each(a.shape));
+            if few {
+                let from_few = input <= FEW;
+                let ((many, channels), (few, few_channels)) =
+                    if from_few { ((delta, output), (a, input)) } else { ((a, input), (delta, output)) };
+                let numbers = [lines, h, w, channels, few_channels, each, before, usize::from(from_few)].map(U);
+                let groups = [splits, channels.div_ceil(64), 1];
+                self.device.run(Work::FewSums, &numbers, &[&many.block, &few.block, &sums], groups)?;
+            } else {
+                let numbers = [lines, h, w, input, output, each, before, output.div_ceil(64)].map(U);
+                let groups = [splits, 9, input.div_ceil(64) * output.div_ceil(64)];
+                self.device.run(Work::WeightSums, &numbers, &[&a.block, &delta.block, &sums], groups)?;
+            }
             before += splits;
         }
         let numbers = [U(total), U(input), U(output), U(layer.weight)];
-        self.device.run(Work::WeightGradient, &numbers, &[&sums, &grad.block], striding(9 * input * output))?;
-
-        let pixels = bias_of.shape.n * bias_of.shape.h * bias_of.shape.w;
-        let each = cut(pixels, 64);
-        let splits = pixels.div_ceil(each);
-        let sums = self.device.take(splits * output)?;
-        self.device.run(Work::BiasSums, &[U(pixels), U(each), U(output)], &[&bias_of.block, &sums], [splits, 1, 1])?;
-        let numbers = [U(splits), U(output), U(layer.bias)];
-        self.device.run(Work::BiasGradient, &numbers, &[&sums, &grad.block], striding(output))
+        let groups = [(9 * input * output).div_ceil(32).min(1 << 15), 1, 1];
+        self.device.run(Work::WeightGradient, &numbers, &[&sums, &grad.block], groups)?;
+        self.bias_grad(layer, bias_of, grad)
     }
 
-    fn l1(&self, output: &GpuTensor, target: &GpuTensor, core: Window, count: usize) -> Result<(f64, GpuTensor)> {
+    fn l1(&self, output: &GpuTensor, target: &GpuTensor, core: Window, count: usize) -> Result<(GpuLoss, GpuTensor)> {
         let shape = output.shape;
         assert_eq!(target.shape, shape);
         let delta = self.tensor(shape)?;
@@ -247,7 +294,11 @@ impl Engine for GpuEngine {
             F(1.0 / count as f64),
         ];
         self.device.run(Work::L1, &numbers, &[&output.block, &target.block, &delta.block, &sums], groups)?;
-        Ok((self.summed(&sums, groups)? / count as f64, delta))
+        Ok((GpuLoss { sums, groups: groups[0], count }, delta))
+    }
+
+    fn loss(&self, GpuLoss { sums, groups, count }: GpuLoss) -> Result<f64> {
+        Ok(self.summed(&sums, groups)? / count as f64)
     }
 
     fn axpy(&self, places: Range<usize>, alpha: f64, x: &GpuTensor, y: &mut GpuTensor) -> Result<()> {
@@ -268,7 +319,7 @@ impl Engine for GpuEngine {
         let sums = self.device.take(groups[0])?;
         let numbers = [U(places.start), U(places.end)];
         self.device.run(Work::Dot, &numbers, &[&x.block, &y.block, &sums], groups)?;
-        self.summed(&sums, groups)
+        self.summed(&sums, groups[0])
     }
 
     fn adam(

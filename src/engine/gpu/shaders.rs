@@ -11,23 +11,19 @@ pub const STRIDING: u32 = 1024;
 /// Pixels that a thread of a convolution computes, side by side.
 const RUN: usize = 8;
 
-/// How a convolution is cut: tiles of `width` × `height` pixels, `quads` × 4 output channels.
-#[derive(Clone, Copy, Debug)]
-pub struct Cut {
-    /// Columns of a tile.
-    pub width: usize,
-    /// Rows of a tile.
-    pub height: usize,
-    /// Groups of four output channels that a workgroup computes.
-    pub quads: usize,
-    /// Input channels that are held in the workgroup's memory at a time.
-    chunk: usize,
-}
+/// How a convolution is cut: tiles of `WIDTH` × `HEIGHT` pixels, `QUADS` × 4 output channels, from
+/// `CHUNK` input channels at a time that are held in the workgroup's memory.
+pub const WIDTH: usize = 16;
+/// Rows of a tile.
+pub const HEIGHT: usize = 8;
+/// Groups of four output channels that a workgroup computes.
+pub const QUADS: usize = 16;
+const CHUNK: usize = 4;
 
-/// For many output channels.
-pub const WIDE: Cut = Cut { width: 16, height: 8, quads: 16, chunk: 4 };
-/// For up to four.
-pub const NARROW: Cut = Cut { width: 64, height: 32, quads: 1, chunk: 1 };
+/// The side of a tile of a convolution to few channels.
+pub const NARROW_SIDE: usize = 16;
+/// Channels that are few.
+pub const FEW: usize = 4;
 
 /// Weights as [tap][from][to / 4] vectors of four, zero beyond `to`; `transposed` is the layer's
 /// adjoint: channels exchanged, taps turned by 180°.
@@ -59,13 +55,64 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 }
 ";
 
+/// How a convolution ends: gate(sum + bias) + residual, in values of the type `value`, of which a pixel
+/// has `count` (WGSL).
+fn finish(value: &str, count: &str, bias: &str) -> String {
+    format!(
+        "
+fn finish(image: u32, y: u32, x: u32, o: u32, sum: {value}) {{
+    if (y >= u.height || x >= u.width || o >= {count}) {{ return; }}
+    let at = ((image * u.height + y) * u.width + x) * {count} + o;
+    var value = sum;
+    if (u.first == 0u) {{ value += out[at]; }}
+    if (u.last == 1u) {{
+        if (u.has_bias == 1u) {{ value += {bias}; }}
+        // Written so that what is not a number stays one.
+        if (u.gate == 1u) {{ value = select(value, {value}(0.0), value <= {value}(0.0)); }}
+        if (u.gate == 2u) {{ value = select(value, {value}(0.0), mask[at] <= {value}(0.0)); }}
+        if (u.residual == 1u) {{ value += residual[at]; }}
+    }}
+    out[at] = value;
+}}
+"
+    )
+}
+
+/// What the convolutions bind; `value` is what they write.
+fn bindings(value: &str) -> String {
+    format!(
+        "
+struct U {{
+    height: u32, width: u32, input: u32, output: u32,
+    blocks: u32, bias: u32, has_bias: u32, first: u32,
+    last: u32, gate: u32, residual: u32, unused: u32,
+}}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> x_in: array<f32>;
+@group(0) @binding(2) var<storage, read> packed: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> mask: array<{value}>;
+@group(0) @binding(5) var<storage, read> residual: array<{value}>;
+@group(0) @binding(6) var<storage, read_write> out: array<{value}>;
+"
+    )
+}
+
 /// One term of gate(Σ W ∗ x + b) + residual as an implicit matrix product: a workgroup computes a tile
-/// of pixels × 4 `quads` channels, from a few input channels at a time that it copies into its own
-/// memory with the weights; each thread holds [`RUN`] pixels × 4 channels in registers.
-pub fn convolution(cut: Cut) -> String {
-    let Cut { width, height, quads, chunk } = cut;
+/// of pixels × 64 channels, from a few input channels at a time that it copies into its own
+/// memory with the weights; each thread holds [`RUN`] pixels × 4 channels in registers. Outputs in
+/// `vectors` are for channels in fours.
+pub fn convolution(vectors: bool) -> String {
+    let (width, height, quads, chunk) = (WIDTH, HEIGHT, QUADS, CHUNK);
     assert_eq!(width * height * quads, THREADS as usize * RUN, "each thread has one run of pixels");
     let (columns, rows) = (width + 2, height + 2);
+    let value = if vectors { "vec4<f32>" } else { "f32" };
+    let finish = if vectors {
+        let bias = (0..4).map(|k| format!("bias[u.bias + 4u * o + {k}u]")).collect::<Vec<_>>().join(", ");
+        finish(value, "(u.output / 4u)", &format!("vec4<f32>({bias})"))
+    } else {
+        finish(value, "u.output", "bias[u.bias + o]")
+    };
     let mut sums = String::new();
     for j in 0..RUN {
         let _ = writeln!(sums, "    var s{j} = vec4<f32>(0.0);");
@@ -86,44 +133,19 @@ pub fn convolution(cut: Cut) -> String {
     }
     let mut ends = String::new();
     for j in 0..RUN {
-        let _ = writeln!(ends, "    finish(image, y, x + {j}u, o, s{j});");
+        if vectors {
+            let _ = writeln!(ends, "    finish(image, y, x + {j}u, o, s{j});");
+        } else {
+            for (k, part) in ["x", "y", "z", "w"].into_iter().enumerate() {
+                let _ = writeln!(ends, "    finish(image, y, x + {j}u, 4u * o + {k}u, s{j}.{part});");
+            }
+        }
     }
     format!(
-        "
-struct U {{
-    height: u32, width: u32, input: u32, output: u32,
-    blocks: u32, bias: u32, has_bias: u32, first: u32,
-    last: u32, gate: u32, residual: u32, unused: u32,
-}}
-@group(0) @binding(0) var<uniform> u: U;
-@group(0) @binding(1) var<storage, read> x_in: array<f32>;
-@group(0) @binding(2) var<storage, read> packed: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> mask: array<f32>;
-@group(0) @binding(5) var<storage, read> residual: array<f32>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
-
+        "{bindings}
 var<workgroup> xs: array<f32, {xs}>;
 var<workgroup> ws: array<vec4<f32>, {ws}>;
-
-fn finish(image: u32, y: u32, x: u32, o: u32, sum: vec4<f32>) {{
-    if (y >= u.height || x >= u.width) {{ return; }}
-    for (var k = 0u; k < 4u; k++) {{
-        if (o + k >= u.output) {{ return; }}
-        let at = ((image * u.height + y) * u.width + x) * u.output + o + k;
-        var value = sum[k];
-        if (u.first == 0u) {{ value += out[at]; }}
-        if (u.last == 1u) {{
-            if (u.has_bias == 1u) {{ value += bias[u.bias + o + k]; }}
-            // Written so that what is not a number stays one.
-            if (u.gate == 1u && value <= 0.0) {{ value = 0.0; }}
-            if (u.gate == 2u && mask[at] <= 0.0) {{ value = 0.0; }}
-            if (u.residual == 1u) {{ value += residual[at]; }}
-        }}
-        out[at] = value;
-    }}
-}}
-
+{finish}
 @compute @workgroup_size({THREADS})
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {{
     let image = group.z / u.blocks;
@@ -158,7 +180,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
             ws[at] = value;
         }}
         workgroupBarrier();
-        for (var i = 0u; i < {chunk}u; i++) {{
+        for (var i = 0u; i < min({chunk}u, u.input - channel); i++) {{
             var base = 0u;
 {taps}
         }}
@@ -166,15 +188,89 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     }}
     let y = group.y * {height}u + row;
     let x = group.x * {width}u + left;
-    let o = (block * {quads}u + quad) * 4u;
+    let o = block * {quads}u + quad;
 {ends}
 }}
 ",
+        bindings = bindings(value),
         xs = chunk * columns * rows,
         ws = 9 * chunk * quads,
         plane = columns * rows,
         per_tap = chunk * quads,
         runs = width / RUN,
+    )
+}
+
+/// The same for up to four output channels: a thread computes one pixel. Eight input channels at a time
+/// go through the workgroup's memory.
+pub fn narrow() -> String {
+    let side = NARROW_SIDE + 2;
+    let (mut sums, mut ends) = (String::new(), String::new());
+    for ky in 0..3 {
+        for kx in 0..3 {
+            let tap = 3 * ky + kx;
+            let _ = writeln!(sums, "            let x{tap} = xs[q][row + {ky}u][column + {kx}u];");
+            for (k, part) in ["x", "y", "z", "w"].into_iter().enumerate() {
+                let _ = writeln!(sums, "            sum = fma(vec4<f32>(x{tap}.{part}), ws[q][{tap}][{k}], sum);");
+            }
+        }
+    }
+    for (k, part) in ["x", "y", "z", "w"].into_iter().enumerate() {
+        let _ = writeln!(ends, "    finish(image, y0 + row, x0 + column, {k}u, sum.{part});");
+    }
+    format!(
+        "{bindings}
+var<workgroup> xs: array<array<array<vec4<f32>, {side}>, {side}>, 2>;
+var<workgroup> ws: array<array<array<vec4<f32>, 4>, 9>, 2>;
+{finish}
+fn value_at(pixel: u32, channel: u32) -> f32 {{
+    if (channel >= u.input) {{ return 0.0; }}
+    return x_in[pixel * u.input + channel];
+}}
+
+@compute @workgroup_size({THREADS})
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {{
+    let image = group.z;
+    let y0 = group.y * {NARROW_SIDE}u;
+    let x0 = group.x * {NARROW_SIDE}u;
+    let row = thread / {NARROW_SIDE}u;
+    let column = thread % {NARROW_SIDE}u;
+    var sum = vec4<f32>(0.0);
+    for (var channel = 0u; channel < u.input; channel += 8u) {{
+        for (var at = thread; at < {count}u; at += {THREADS}u) {{
+            let q = at % 2u;
+            let pixel = at / 2u;
+            // One pixel more on each side: an unsigned number below zero is a very large one.
+            let y = y0 + pixel / {side}u - 1u;
+            let x = x0 + pixel % {side}u - 1u;
+            var value = vec4<f32>(0.0);
+            if (y < u.height && x < u.width) {{
+                let place = (image * u.height + y) * u.width + x;
+                let c = channel + 4u * q;
+                value = vec4<f32>(
+                    value_at(place, c), value_at(place, c + 1u), value_at(place, c + 2u), value_at(place, c + 3u));
+            }}
+            xs[q][pixel / {side}u][pixel % {side}u] = value;
+        }}
+        if (thread < 72u) {{
+            let i = thread % 8u;
+            let tap = thread / 8u;
+            var value = vec4<f32>(0.0);
+            if (channel + i < u.input) {{ value = packed[tap * u.input + channel + i]; }}
+            ws[i / 4u][tap][i % 4u] = value;
+        }}
+        workgroupBarrier();
+        for (var q = 0u; q < 2u; q++) {{
+{sums}
+        }}
+        workgroupBarrier();
+    }}
+{ends}
+}}
+",
+        bindings = bindings("f32"),
+        finish = finish("f32", "u.output", "bias[u.bias + o]"),
+        count = 2 * side * side,
     )
 }
 
@@ -265,67 +361,192 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
 }
 ";
 
-/// Adds those sums, in the order of the splits, to a flat gradient.
+/// The same where one side of the layer has up to four channels (`few`): a workgroup sums all taps of
+/// 64 of the other side's channels, a thread those of one channel and every fourth pixel of a row.
+/// `from_few` says that the input is the side with few.
+pub fn few_sums() -> String {
+    let (mut begin, mut sums, mut ends) = (String::new(), String::new(), String::new());
+    let read = |j| format!("                let v{j} = many_at(line, x0 + x + {}u, c);\n", 4 * j);
+    let reads: String = (0..4).map(read).collect();
+    for tap in 0..9 {
+        let (ky, kx) = (tap / 3, tap % 3);
+        let _ = writeln!(begin, "    var s{tap} = vec4<f32>(0.0);");
+        for j in 0..4 {
+            let near = format!("near[{ky}][x + {}u]", 4 * j + kx);
+            let _ = writeln!(sums, "                s{tap} = fma(vec4<f32>(v{j}), {near}, s{tap});");
+        }
+        let _ = writeln!(ends, "    finish(thread, group, {tap}u, s{tap});");
+    }
+    format!(
+        "
+struct U {{
+    lines: u32, height: u32, width: u32, many: u32,
+    few: u32, each: u32, before: u32, from_few: u32,
+}}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> many: array<f32>;
+@group(0) @binding(2) var<storage, read> few: array<f32>;
+@group(0) @binding(3) var<storage, read_write> sums: array<f32>;
+
+var<workgroup> near: array<array<vec4<f32>, 66>, 3>;
+var<workgroup> partial: array<vec4<f32>, 256>;
+
+fn many_at(line: u32, x: u32, c: u32) -> f32 {{
+    let inside = (x < u.width) & (c < u.many);
+    return select(0.0, many[select(0u, (line * u.width + x) * u.many + c, inside)], inside);
+}}
+
+fn few_at(pixel: u32, c: u32) -> f32 {{
+    if (c >= u.few) {{ return 0.0; }}
+    return few[pixel * u.few + c];
+}}
+
+fn finish(thread: u32, group: vec3<u32>, seen: u32, sum: vec4<f32>) {{
+    partial[thread] = sum;
+    workgroupBarrier();
+    let c = group.y * 64u + thread;
+    if (thread < 64u && c < u.many) {{
+        let total = partial[thread] + partial[thread + 64u] + partial[thread + 128u] + partial[thread + 192u];
+        // A weight's input is at its tap; seen from the input, the output is on the other side.
+        let tap = select(8u - seen, seen, u.from_few == 1u);
+        let base = ((u.before + group.x) * 9u + tap) * u.many * u.few;
+        for (var f = 0u; f < u.few; f++) {{
+            let at = select(c * u.few + f, f * u.many + c, u.from_few == 1u);
+            sums[base + at] = total[f];
+        }}
+    }}
+    workgroupBarrier();
+}}
+
+@compute @workgroup_size({THREADS})
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {{
+    let c = group.y * 64u + thread % 64u;
+{begin}
+    let end = min((group.x + 1u) * u.each, u.lines);
+    for (var line = group.x * u.each; line < end; line++) {{
+        for (var x0 = 0u; x0 < u.width; x0 += 64u) {{
+            if (thread < 198u) {{
+                // An unsigned number below zero is a very large one.
+                let y = line % u.height + thread / 66u - 1u;
+                let x = x0 + thread % 66u - 1u;
+                var value = vec4<f32>(0.0);
+                if (y < u.height && x < u.width) {{
+                    let pixel = (line + thread / 66u - 1u) * u.width + x;
+                    value = vec4<f32>(few_at(pixel, 0u), few_at(pixel, 1u), few_at(pixel, 2u), few_at(pixel, 3u));
+                }}
+                near[thread / 66u][thread % 66u] = value;
+            }}
+            workgroupBarrier();
+            // Four at a time: they are long on their way.
+            for (var x = thread / 64u; x < min(64u, u.width - x0); x += 16u) {{
+{reads}
+{sums}
+            }}
+            workgroupBarrier();
+        }}
+    }}
+{ends}
+}}
+"
+    )
+}
+
+/// Adds those sums, in the order of the splits, to a flat gradient: 32 of its values a workgroup, whose
+/// threads take every eighth split.
 pub const WEIGHT_GRADIENT: &str = "
 struct U { splits: u32, input: u32, output: u32, weight: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> sums: array<f32>;
 @group(0) @binding(2) var<storage, read_write> grad: array<f32>;
 
+var<workgroup> partial: array<array<f32, 32>, 8>;
+
 @compute @workgroup_size(256)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+fn main(
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let lane = thread % 32u;
+    let part = thread / 32u;
     let count = 9u * u.input * u.output;
-    for (var at = id.x; at < count; at += groups.x * 256u) {
+    for (var first = 32u * group.x; first < count; first += 32u * groups.x) {
+        let at = first + lane;
         var sum = 0.0;
-        for (var split = 0u; split < u.splits; split++) {
-            sum += sums[split * count + at];
+        if (at < count) {
+            for (var split = part; split < u.splits; split += 8u) {
+                sum += sums[split * count + at];
+            }
         }
-        let tap = at / (u.input * u.output);
-        let i = at / u.output % u.input;
-        let o = at % u.output;
-        grad[u.weight + (o * u.input + i) * 9u + tap] += sum;
+        partial[part][lane] = sum;
+        workgroupBarrier();
+        if (part == 0u && at < count) {
+            sum = 0.0;
+            for (var k = 0u; k < 8u; k++) { sum += partial[k][lane]; }
+            let tap = at / (u.input * u.output);
+            let i = at / u.output % u.input;
+            let o = at % u.output;
+            grad[u.weight + (o * u.input + i) * 9u + tap] += sum;
+        }
+        workgroupBarrier();
     }
 }
 ";
 
-/// Sums of δ over some pixels: sums[split][channel].
+/// Sums of δ over some pixels: sums[split][channel]. `span` channels (a power of two up to 256) are
+/// summed at a time, each by 256 / `span` threads.
 pub const BIAS_SUMS: &str = "
-struct U { pixels: u32, each: u32, output: u32, unused: u32 }
+struct U { pixels: u32, each: u32, output: u32, span: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> delta: array<f32>;
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>;
 
+var<workgroup> partial: array<f32, 256>;
+
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    for (var c = thread; c < u.output; c += 256u) {
+    let end = min((group.x + 1u) * u.each, u.pixels);
+    for (var c0 = 0u; c0 < u.output; c0 += u.span) {
+        let c = c0 + thread % u.span;
         var sum = 0.0;
-        let end = min((group.x + 1u) * u.each, u.pixels);
-        for (var pixel = group.x * u.each; pixel < end; pixel++) {
-            sum += delta[pixel * u.output + c];
+        if (c < u.output) {
+            for (var pixel = group.x * u.each + thread / u.span; pixel < end; pixel += 256u / u.span) {
+                sum += delta[pixel * u.output + c];
+            }
         }
-        sums[group.x * u.output + c] = sum;
+        partial[thread] = sum;
+        workgroupBarrier();
+        for (var half = 128u; half >= u.span; half /= 2u) {
+            if (thread < half) { partial[thread] += partial[thread + half]; }
+            workgroupBarrier();
+        }
+        if (thread < u.span && c < u.output) { sums[group.x * u.output + c] = partial[thread]; }
+        workgroupBarrier();
     }
 }
 ";
 
-/// Adds those sums, in order, to a flat gradient.
-pub const BIAS_GRADIENT: &str = "
-struct U { splits: u32, output: u32, bias: u32, unused: u32 }
+/// Adds those sums to a flat gradient, a channel a workgroup.
+pub fn bias_gradient() -> String {
+    format!(
+        "
+struct U {{ splits: u32, output: u32, bias: u32, unused: u32 }}
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> sums: array<f32>;
 @group(0) @binding(2) var<storage, read_write> grad: array<f32>;
-
+{TREE}
 @compute @workgroup_size(256)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    for (var c = id.x; c < u.output; c += groups.x * 256u) {
-        var sum = 0.0;
-        for (var split = 0u; split < u.splits; split++) {
-            sum += sums[split * u.output + c];
-        }
-        grad[u.bias + c] += sum;
-    }
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {{
+    var sum = 0.0;
+    for (var split = thread; split < u.splits; split += 256u) {{
+        sum += sums[split * u.output + group.x];
+    }}
+    gather(thread, sum);
+    if (thread == 0u) {{ grad[u.bias + group.x] += partial[0]; }}
+}}
+"
+    )
 }
-";
 
 /// The workgroup's sum of each thread's `value`, left in `partial[0]`.
 const TREE: &str = "

@@ -65,6 +65,8 @@ fn cases() -> Vec<(Shape, Layer)> {
         }
     }
     cases.push((Shape::new(1, 40, 70, 3), layer(3, 3)));
+    // More than a block of channels on either side, of which the last is not full.
+    cases.push((Shape::new(1, 9, 20, 66), layer(66, 70)));
     cases
 }
 
@@ -131,6 +133,26 @@ fn gradients() {
     }
 }
 
+/// Blocks of 64 channels, several of them, in several parts, with the bias of a term.
+#[test]
+fn pictures_in_parts() {
+    let Some(mut engine) = engine() else { return };
+    engine.part = 12;
+    for (input, output) in [(64, 64), (64, 128), (128, 64)] {
+        let layer = Layer { input, output, weight: 3, bias: 3 + input * output * 9 };
+        let shape = Shape::new(2, 15, 22, input);
+        let params = both(&engine, Shape::flat(layer.bias_range().end), 1);
+        let (a, delta) = (both(&engine, shape, 2), both(&engine, shape.with_channels(output), 3));
+        let gpu = engine.conv(layer, &[(&a.gpu, &params.gpu)], Some(&params.gpu), Gate::Relu, None).unwrap();
+        let plain = PLAIN.conv(layer, &[(&a.plain, &params.plain)], Some(&params.plain), Gate::Relu, None).unwrap();
+        assert_close(&engine, "output", &gpu, &plain, 3e-6);
+        let mut grad = both(&engine, Shape::flat(layer.bias_range().end), 4);
+        engine.conv_weight_grad(layer, &[(&a.gpu, &delta.gpu)], &delta.gpu, &mut grad.gpu).unwrap();
+        PLAIN.conv_weight_grad(layer, &[(&a.plain, &delta.plain)], &delta.plain, &mut grad.plain).unwrap();
+        assert_close(&engine, "gradient", &grad.gpu, &grad.plain, 3e-6);
+    }
+}
+
 #[test]
 fn losses_and_vectors() {
     let Some(engine) = engine() else { return };
@@ -139,12 +161,13 @@ fn losses_and_vectors() {
     for core in [Window { y: 0, x: 0, height: 19, width: 31 }, Window { y: 3, x: 5, height: 7, width: 20 }] {
         let (gpu, gpu_delta) = engine.l1(&a.gpu, &b.gpu, core, 1234).unwrap();
         let (plain, plain_delta) = PLAIN.l1(&a.plain, &b.plain, core, 1234).unwrap();
+        let gpu = engine.loss(gpu).unwrap();
         assert!((gpu - plain).abs() < 1e-6 * plain, "{gpu} {plain}");
         assert_close(&engine, "l1", &gpu_delta, &plain_delta, 1e-7);
     }
     // At equality the derivative is 0.
     let (none, delta) = engine.l1(&a.gpu, &a.gpu, Window { y: 0, x: 0, height: 19, width: 31 }, 1).unwrap();
-    assert!(none == 0.0 && engine.download(&delta).unwrap().iter().all(|v| *v == 0.0));
+    assert!(engine.loss(none).unwrap() == 0.0 && engine.download(&delta).unwrap().iter().all(|v| *v == 0.0));
 
     // More values than there are threads.
     let flat = Shape::flat(400_003);
