@@ -27,12 +27,12 @@ pub struct Args {
     /// Threads [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// About how long each of the five measurements takes; each is made at least once
+    /// About how long each of the six measurements takes; each is made at least once
     #[arg(long, value_name = "S", default_value_t = 4.0)]
     seconds: f64,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Leave out the whole restoration
+    /// Leave out the whole restorations
     #[arg(long)]
     rates_only: bool,
 }
@@ -56,6 +56,11 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
 fn json(report: &Report) -> Result<String> {
     let text = serde_json::to_string(report).map_err(|error| Error::Numeric(error.to_string()))?;
     Ok(format!("{text}\n"))
+}
+
+/// A GPU takes milliseconds.
+fn seconds(time: f64) -> String {
+    if time < 1.0 { format!("{:.1} ms", 1e3 * time) } else { format!("{time:.2} s") }
 }
 
 fn text(report: &Report) -> String {
@@ -89,11 +94,14 @@ fn text(report: &Report) -> String {
             times(rate.best_ratio)
         );
     }
-    if let Some(time) = report.upscale {
+    for (updates, time) in [("one update", report.upscale_once), ("ten updates", report.upscale)] {
+        let Some(time) = time else { continue };
         let _ = writeln!(
             out,
-            "\nten updates on 256 x 256 and the enlargement to 512 x 512: {:.2} s (best {:.2} s of {})",
-            time.median, time.best, time.runs
+            "\n{updates} on 256 x 256 and the enlargement to 512 x 512: {} (best {} of {})",
+            seconds(time.median),
+            seconds(time.best),
+            time.runs
         );
     }
     let _ = writeln!(out, "\nchecked against the plain engine in f64:");
