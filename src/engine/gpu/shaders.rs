@@ -55,9 +55,23 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 }
 ";
 
+/// How `value`, of the type `kind`, goes through the gate, whose mask has `kept` there, and the residual
+/// is added.
+pub(super) fn ending(kind: &str, kept: &str) -> String {
+    format!(
+        "
+    // Written so that what is not a number stays one.
+    if (u.gate == 1u) {{ value = select(value, {kind}(0.0), value <= {kind}(0.0)); }}
+    if (u.gate == 2u) {{ value = select(value, {kind}(0.0), {kept} <= {kind}(0.0)); }}
+    if (u.residual == 1u) {{ value += residual[at]; }}
+"
+    )
+}
+
 /// How a convolution ends: gate(sum + bias) + residual, in values of the type `value`, of which a pixel
 /// has `count` (WGSL).
 fn finish(value: &str, count: &str, bias: &str) -> String {
+    let ending = ending(value, "mask[at]");
     format!(
         "
 fn finish(image: u32, y: u32, x: u32, o: u32, sum: {value}) {{
@@ -67,11 +81,7 @@ fn finish(image: u32, y: u32, x: u32, o: u32, sum: {value}) {{
     if (u.first == 0u) {{ value += out[at]; }}
     if (u.last == 1u) {{
         if (u.has_bias == 1u) {{ value += {bias}; }}
-        // Written so that what is not a number stays one.
-        if (u.gate == 1u) {{ value = select(value, {value}(0.0), value <= {value}(0.0)); }}
-        if (u.gate == 2u) {{ value = select(value, {value}(0.0), mask[at] <= {value}(0.0)); }}
-        if (u.residual == 1u) {{ value += residual[at]; }}
-    }}
+{ending}    }}
     out[at] = value;
 }}
 "

@@ -4,9 +4,10 @@
 //!
 //! Tiles of 4 × 4 outputs are transformed (36 points of 6 × 6 inputs), multiplied over channels, one
 //! matrix product a point, and transformed back. What is in between goes through the device's memory,
-//! so a picture is done in parts of [`Grid::part`] tiles.
+//! so a picture is done in parts of at most [`PART`] tiles.
 
 use super::device::{Number, Work};
+use super::shaders::ending;
 use super::{GpuEngine, GpuTensor, THREADS};
 use crate::Result;
 use crate::engine::{Engine, Layer, Shape};
@@ -344,18 +345,13 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
 
 /// For a weight gradient: the inputs x at the points, and d[point][tile][channel] of δ.
 pub(super) fn points_of_both() -> String {
-    let mut body = String::new();
-    for x in 0..4 {
-        let column: Vec<String> =
-            (0..4).map(|y| format!("pixel_of_delta(image, top + {y}u, left + {x}u, pair)")).collect();
-        body += &format!("    let c{x} = delta_at_points({});\n", column.join(", "));
-    }
-    for y in 0..6 {
-        body += &format!("    let r{y} = delta_at_points(c0[{y}], c1[{y}], c2[{y}], c3[{y}]);\n");
-        for x in 0..6 {
-            body += &format!("    d[({}u * u.count + t) * half + pair] = r{y}[{x}];\n", 6 * y + x);
-        }
-    }
+    let body = two_dimensional(
+        "delta_at_points",
+        4,
+        6,
+        |y, x| format!("pixel_of_delta(image, top + {y}u, left + {x}u, pair)"),
+        |y, x, value| format!("    d[({}u * u.count + t) * half + pair] = {value};\n", 6 * y + x),
+    );
     format!(
         "
 struct U {{
@@ -486,23 +482,13 @@ pub(super) fn results() -> String {
         kept += &format!("    var kept{y}{x} = vec2<f32>(0.0);\n");
         masks += &format!("        kept{y}{x} = mask_at(image, top + {y}u, left + {x}u, pair);\n");
     }
-    let body = {
-        let mut text = String::new();
-        for x in 0..6 {
-            let column: Vec<String> =
-                (0..6).map(|y| format!("m[({}u * u.count + t) * half + pair]", 6 * y + x)).collect();
-            text += &format!("    let c{x} = outputs({});\n", column.join(", "));
-        }
-        for y in 0..4 {
-            let row: Vec<String> = (0..6).map(|x| format!("c{x}[{y}]")).collect();
-            text += &format!("    let r{y} = outputs({});\n", row.join(", "));
-            for x in 0..4 {
-                let kept = format!("kept{y}{x}");
-                text += &format!("    finish(image, top + {y}u, left + {x}u, pair, r{y}[{x}] + b, {kept});\n");
-            }
-        }
-        text
-    };
+    let body = two_dimensional(
+        "outputs",
+        6,
+        4,
+        |y, x| format!("m[({}u * u.count + t) * half + pair]", 6 * y + x),
+        |y, x, value| format!("    finish(image, top + {y}u, left + {x}u, pair, {value} + b, kept{y}{x});\n"),
+    );
     format!(
         "
 struct U {{
@@ -527,11 +513,7 @@ fn finish(image: u32, y: u32, x: u32, pair: u32, sum: vec2<f32>, kept: vec2<f32>
     if ((y >= u.height) | (x >= u.width)) {{ return; }}
     let at = ((image * u.height + y) * u.width + x) * (u.channels / 2u) + pair;
     var value = sum;
-    // Written so that what is not a number stays one.
-    if (u.gate == 1u) {{ value = select(value, vec2<f32>(0.0), value <= vec2<f32>(0.0)); }}
-    if (u.gate == 2u) {{ value = select(value, vec2<f32>(0.0), kept <= vec2<f32>(0.0)); }}
-    if (u.residual == 1u) {{ value += residual[at]; }}
-    out[at] = value;
+{}    out[at] = value;
 }}
 
 @compute @workgroup_size({THREADS})
@@ -544,6 +526,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 {body}}}
 ",
         outputs("vec2<f32>", 4),
+        ending("vec2<f32>", "kept"),
         place("u.channels")
     )
 }
