@@ -182,8 +182,9 @@ pub fn upscale<E: Engine<Elem = f32>>(
         _ => None,
     };
     let colours: Raster<f32> = photo.rgb();
-    let noise = estimate_noise(&colours).hypot(photo.compression_noise());
-    let lambda = LeastSquares::lambda_for(noise);
+    let (estimate, losses) = (estimate_noise(&colours), photo.compression_noise());
+    let noise = estimate.hypot(losses);
+    let lambda = LeastSquares::lambda_for(request.degradation.beyond_texture(estimate).hypot(losses));
     let (result, mut report) = upscale_with(engine, photo, &colours, request, plan, lambda, events)?;
     report.noise = noise;
     let Method::Mzsr(Adaptation { lambda: None, .. }) = request.method else { return Ok((result, report)) };

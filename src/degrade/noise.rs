@@ -1,6 +1,10 @@
 //! How noisy a photo is.
 
+use super::taps::cubic;
+use super::{Degradation, Downsample};
+use crate::kernel::Kernel;
 use crate::{Raster, Real};
+use std::f64::consts::PI;
 
 /// Rows and columns of the squares that are looked at.
 const SIDE: usize = 16;
@@ -33,6 +37,95 @@ pub fn estimate_noise<T: Real>(photo: &Raster<T>) -> f64 {
     least.unwrap_or(0.0)
 }
 
+/// Frequencies along an axis that [`Degradation::texture`] looks at, of one sign.
+const FREQUENCIES: usize = 24;
+/// What texture leaves of an estimate, of 255, over what a spectrum of 1 / f² leaves: chosen on small
+/// pieces of held-out photos (docs/training.md).
+const TEXTURE: f64 = 2.0;
+
+impl Degradation {
+    /// What [`estimate_noise`] may take for noise, on the scale of [0, 1], in a small picture without any
+    /// that has no smooth parts: the texture that this degradation lets through, aliases among it.
+    ///
+    /// 2 τ of 255, where τ² is what the estimate's mask M leaves of a picture with the power spectrum
+    /// 1 / |f|², as photos have it, after the transfer function H of blur and resampling: the mean over all
+    /// frequencies f of the large picture of |H(f)|² M(s f)² / (36 |f|²), with f in cycles a pixel.
+    pub fn texture(&self) -> f64 {
+        let spacing = 0.5 / FREQUENCIES as f64;
+        let frequency = |i: usize| (i as f64 + 0.5) * spacing;
+        // Along one axis: the mask's response squared, times that of the cubic if there is one.
+        let along: Vec<f64> = (0..FREQUENCIES)
+            .map(|i| {
+                let mask = 2.0 - 2.0 * (2.0 * PI * frequency(i) * self.scale).cos();
+                mask * mask * self.resampling(frequency(i))
+            })
+            .collect();
+        let mut sum = 0.0;
+        for (i, &across) in along.iter().enumerate() {
+            let u = frequency(i);
+            let blur = self.kernel.as_ref().map(|kernel| Columns::new(kernel, u));
+            for (j, &down) in along.iter().enumerate() {
+                let v = frequency(j);
+                // The other two quadrants are the mirror images of these two.
+                let left = blur.as_ref().map_or(1.0, |blur| 0.5 * (blur.power(v) + blur.power(-v)));
+                sum += down * across * left / (36.0 * (u * u + v * v));
+            }
+        }
+        TEXTURE / 255.0 * (sum / (FREQUENCIES * FREQUENCIES) as f64).sqrt()
+    }
+
+    /// What is left of an estimate `sigma` when the part of [`Degradation::texture`] above one level of 255
+    /// is not believed; the further the estimate is above it, the less of it is texture.
+    pub fn beyond_texture(&self, sigma: f64) -> f64 {
+        let (texture, level) = (self.texture(), 1.0 / 255.0);
+        let doubt = (texture / sigma).powi(2).min(1.0) * (texture * texture - level * level).max(0.0);
+        (sigma * sigma - doubt).max(0.0).sqrt()
+    }
+
+    /// The power that downsampling by itself leaves of a wave of `frequency` cycles a pixel along an axis.
+    fn resampling(&self, frequency: f64) -> f64 {
+        if self.downsample == Downsample::Direct {
+            return 1.0;
+        }
+        let (reach, phase) = ((2.0 * self.scale).ceil() as isize, (self.scale - 1.0) / 2.0);
+        let (mut re, mut im, mut sum) = (0.0, 0.0, 0.0);
+        for x in -reach..=reach + 1 {
+            let x = x as f64 - phase.fract();
+            let weight = cubic(x / self.scale);
+            let (sin, cos) = (2.0 * PI * frequency * x).sin_cos();
+            (re, im, sum) = (re + weight * cos, im + weight * sin, sum + weight);
+        }
+        (re * re + im * im) / (sum * sum)
+    }
+}
+
+/// A kernel's sums along its rows with a wave of one frequency across them, so that those of many
+/// frequencies down cost little each.
+struct Columns {
+    sums: Vec<(f64, f64)>,
+    all: f64,
+}
+
+impl Columns {
+    /// For `u` cycles a pixel along rows.
+    fn new(kernel: &Kernel, u: f64) -> Self {
+        let waves: Vec<(f64, f64)> = (0..kernel.width).map(|x| (2.0 * PI * u * x as f64).sin_cos()).collect();
+        let sums = kernel.data.chunks_exact(kernel.width).map(|row| {
+            row.iter().zip(&waves).fold((0.0, 0.0), |(re, im), (k, (sin, cos))| (re + k * cos, im - k * sin))
+        });
+        Columns { sums: sums.collect(), all: kernel.data.iter().sum() }
+    }
+
+    /// The power that is left of that wave with `v` cycles a pixel along columns.
+    fn power(&self, v: f64) -> f64 {
+        let (re, im) = self.sums.iter().enumerate().fold((0.0, 0.0), |(re, im), (y, (a, b))| {
+            let (sin, cos) = (2.0 * PI * v * y as f64).sin_cos();
+            (re + a * cos + b * sin, im + b * cos - a * sin)
+        });
+        (re * re + im * im) / (self.all * self.all)
+    }
+}
+
 fn square<T: Real>(photo: &Raster<T>, top: usize, left: usize, channel: usize) -> Option<f64> {
     let at = |y: usize, x: usize| photo.pixel(top + y, left + x)[channel].wide();
     let clipped = (0..SIDE * SIDE).any(|i| !(1e-9..=1.0 - 1e-9).contains(&at(i / SIDE, i % SIDE)));
@@ -52,7 +145,7 @@ fn square<T: Real>(photo: &Raster<T>, top: usize, left: usize, channel: usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::degrade::Noise;
+    use crate::degrade::{LeastSquares, Noise};
 
     /// A photo with smooth and busy parts.
     fn photo() -> Raster<f64> {
@@ -78,5 +171,40 @@ mod tests {
         }
         assert_eq!(estimate_noise(&Raster::<f32>::new(9, 9, 3)), 0.0);
         assert_eq!(estimate_noise(&Raster::<f32>::new(64, 64, 3)), 0.0);
+    }
+
+    fn by(kernel: Option<Kernel>, scale: f64, downsample: Downsample) -> Degradation {
+        Degradation::new(scale, kernel, downsample).unwrap()
+    }
+
+    #[test]
+    fn texture_is_what_the_degradation_lets_through() {
+        let gaussian = |a, b, angle| Some(Kernel::gaussian(a, b, angle, 15));
+        // By a fast Fourier transform on 256 × 256 frequencies (NumPy), of 255: 2 τ.
+        for (degradation, wanted) in [
+            (by(None, 2.0, Downsample::Bicubic), 2.416),
+            (by(None, 4.0, Downsample::Bicubic), 2.448),
+            (by(gaussian(0.2, 0.2, 0.0), 2.0, Downsample::Direct), 4.582),
+            (by(gaussian(2.0, 2.0, 0.0), 2.0, Downsample::Direct), 0.488),
+            (by(gaussian(2.0, 2.0, 0.0), 4.0, Downsample::Direct), 2.344),
+            (by(gaussian(4.0, 1.0, -0.5), 2.0, Downsample::Direct), 0.674),
+            (by(gaussian(1.3, 1.3, 0.0), 2.0, Downsample::Bicubic), 0.654),
+        ] {
+            let found = 255.0 * degradation.texture();
+            assert!((found / wanted - 1.0).abs() < 0.02, "{found} and not {wanted}: {degradation:?}");
+        }
+    }
+
+    #[test]
+    fn texture_that_a_sharp_degradation_lets_through_is_no_noise() {
+        let sharp = by(None, 2.0, Downsample::Bicubic);
+        let blurred = by(Some(Kernel::gaussian(2.0, 2.0, 0.0, 15)), 2.0, Downsample::Direct);
+        let level = 1.0 / 255.0;
+        assert_eq!(LeastSquares::lambda_for(sharp.beyond_texture(2.0 * level)), 1e-3);
+        // A blurred photo has no such texture: all is noise.
+        assert_eq!(blurred.beyond_texture(2.0 * level), 2.0 * level);
+        let much = sharp.beyond_texture(8.0 * level) / level;
+        assert!((7.9..8.0).contains(&much), "{much}");
+        assert_eq!(sharp.beyond_texture(0.0), 0.0);
     }
 }

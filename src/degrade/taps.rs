@@ -15,7 +15,7 @@ pub struct Taps<W = f64> {
 }
 
 /// Keys' cubic with a = −0.5.
-fn cubic(x: f64) -> f64 {
+pub(super) fn cubic(x: f64) -> f64 {
     let a = x.abs();
     if a <= 1.0 {
         (1.5 * a - 2.5) * a * a + 1.0
