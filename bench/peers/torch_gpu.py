@@ -28,6 +28,7 @@ def phases(form, device, side):
     net = network(form, device)
     params = list(net.parameters())
     tensor = lambda n, s: torch.rand(n, 3, s, s, device=device).contiguous(memory_format=form)
+    train, test = (tensor(8, 64), tensor(8, 64)), (tensor(8, 64), tensor(8, 64))
     whole, batch, large = (tensor(1, side), tensor(1, side)), (tensor(16, 64), tensor(16, 64)), tensor(1, 2 * side)
 
     def forward(pair):
@@ -36,6 +37,22 @@ def phases(form, device, side):
 
     def backward(pair):
         return torch.autograd.grad((pair[0] + net(pair[0]) - pair[1]).abs().mean(), params)
+
+    def meta():
+        """A task of a meta-step as the paper has it: five updates, judged after each, exact second order."""
+        at, loss = params, 0
+        for _ in range(5):
+            gradients = torch.autograd.grad(error(at, train), at, create_graph=True)
+            at = [parameter - 1e-6 * gradient for parameter, gradient in zip(at, gradients)]
+            loss = loss + error(at, test) / 5
+        return torch.autograd.grad(loss, params)
+
+    def error(at, pair):
+        out = pair[0]
+        for layer in range(0, len(at), 2):
+            out = torch.nn.functional.conv2d(out, at[layer], at[layer + 1], padding=1)
+            out = out.relu() if layer + 2 < len(at) else out
+        return (pair[0] + out - pair[1]).abs().mean()
 
     def upscale(updates):
         for _ in range(updates):
@@ -53,6 +70,7 @@ def phases(form, device, side):
         "forward+backward 16 x 64": lambda: backward(batch),
         "upscale, 1 update": lambda: upscale(1),
         "upscale, 10 updates": lambda: upscale(10),
+        "a task of a meta-step": meta,
     }
 
 

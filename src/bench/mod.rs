@@ -1,6 +1,6 @@
 //! How fast this machine runs the network, in one run: the processor's peak of multiply-adds, the
-//! rates of the engine beside it, and the time of a whole restoration. Nothing is reported unless
-//! the very tensors that are timed give the plain engine's results.
+//! rates of the engine beside it, and the time of a whole restoration and of a task of a meta-step.
+//! Nothing is reported unless the very tensors that are timed give the plain engine's results.
 
 mod check;
 mod rates;
@@ -10,8 +10,9 @@ pub use rates::{Phase, Rate};
 
 use crate::adapt::{Course, Plan, Rates, Restorer};
 use crate::degrade::{Degradation, Downsample};
-use crate::engine::{AnyEngine, Device, Engine};
+use crate::engine::{AnyEngine, Device, Engine, Shape};
 use crate::network::{Architecture, Network};
+use crate::train::meta::{Inner, Task, meta_gradient};
 use crate::{Raster, Result};
 use rand::RngExt;
 use rand_pcg::Pcg64;
@@ -27,8 +28,8 @@ pub struct Request {
     pub threads: Option<usize>,
     /// About how long each of the measurements takes; each is made at least once.
     pub seconds: f64,
-    /// Whether the restoration is timed too.
-    pub upscale: bool,
+    /// Whether restorations and meta-training are timed too.
+    pub whole: bool,
 }
 
 /// Several measurements of one thing.
@@ -61,6 +62,9 @@ pub struct Report {
     pub upscale_once: Option<Spread>,
     /// The same of ten updates.
     pub upscale: Option<Spread>,
+    /// Seconds of a task of a meta-step as the paper has it: 8 patches of 64 × 64 to learn from in five
+    /// updates and 8 to be judged by after each, exact second order, tensors on the device.
+    pub meta: Option<Spread>,
     /// How far results are from the plain engine's.
     pub checks: Vec<Check>,
 }
@@ -75,9 +79,9 @@ pub fn run(request: Request) -> Result<Report> {
     let parameters = parameters(&Architecture::mzsr());
     let (peak, rates, checks) = rates::measure(&engine, &parameters, request.seconds)?;
     let upscale = |updates| upscale(&engine, &parameters, updates, request.seconds);
-    let [upscale_once, upscale] = match request.upscale {
-        true => [Some(upscale(1)?), Some(upscale(10)?)],
-        false => [None, None],
+    let [upscale_once, upscale, meta] = match request.whole {
+        true => [Some(upscale(1)?), Some(upscale(10)?), Some(meta(&engine, &parameters, request.seconds)?)],
+        false => [None; 3],
     };
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
@@ -88,6 +92,7 @@ pub fn run(request: Request) -> Result<Report> {
         rates,
         upscale_once,
         upscale,
+        meta,
         checks,
     })
 }
@@ -115,6 +120,30 @@ fn upscale(engine: &AnyEngine, parameters: &[f32], updates: usize, seconds: f64)
     let mut times = Vec::new();
     repeat(seconds, || {
         times.push(time(|| restorer.restore(&photo, &mut |_| {}, &mut |_, _| Ok(())).map(drop))?);
+        Ok(())
+    })?;
+    Ok(Spread::of_times(&times))
+}
+
+/// The time of the meta-gradient of a task.
+fn meta(engine: &AnyEngine, parameters: &[f32], seconds: f64) -> Result<Spread> {
+    const UPDATES: usize = 5;
+    let network = Network::new(engine, &Architecture::mzsr());
+    let params = engine.upload(Shape::flat(parameters.len()), parameters)?;
+    let shape = Shape::new(8, 64, 64, 3);
+    let patches = |seed| engine.upload(shape, &random(seed, shape.len()).map(|v| v as f32).collect::<Vec<_>>());
+    let task = Task { x_train: patches(4)?, y_train: patches(5)?, x_test: patches(6)?, y_test: patches(7)? };
+    // Rates that change nothing of what is computed but leave the numbers as they are.
+    let rates = vec![vec![1e-6; network.layers().len()]; UPDATES];
+    let weights = [1.0 / UPDATES as f64; UPDATES];
+    let inner = Inner { rates: &rates, weights: &weights, before: 0.0, second_order: true };
+    let mut times = Vec::new();
+    repeat(seconds, || {
+        let taken = time(|| {
+            meta_gradient(&network, &params, &task, &inner)?;
+            engine.finish()
+        })?;
+        times.push(taken);
         Ok(())
     })?;
     Ok(Spread::of_times(&times))

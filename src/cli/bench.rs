@@ -27,12 +27,12 @@ pub struct Args {
     /// Threads [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// About how long each of the six measurements takes; each is made at least once
+    /// About how long each of the seven measurements takes; each is made at least once
     #[arg(long, value_name = "S", default_value_t = 4.0)]
     seconds: f64,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Leave out the whole restorations
+    /// Leave out the whole restorations and the meta-training
     #[arg(long)]
     rates_only: bool,
 }
@@ -47,7 +47,7 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
         device: args.device.device,
         threads: args.threads,
         seconds: args.seconds,
-        upscale: !args.rates_only,
+        whole: !args.rates_only,
     })?;
     super::print(&if args.json { json(&report)? } else { text(&report) })?;
     Ok(Outcome::Done)
@@ -99,6 +99,15 @@ fn text(report: &Report) -> String {
         let _ = writeln!(
             out,
             "\n{updates} on 256 x 256 and the enlargement to 512 x 512: {} (best {} of {})",
+            seconds(time.median),
+            seconds(time.best),
+            time.runs
+        );
+    }
+    if let Some(time) = report.meta {
+        let _ = writeln!(
+            out,
+            "\na task of a meta-step, 8 + 8 patches of 64 x 64, five updates, second order: {} (best {} of {})",
             seconds(time.median),
             seconds(time.best),
             time.runs
