@@ -177,7 +177,7 @@ impl<E: Engine> Restorer<'_, E> {
     }
 
     /// Sons of the photo with these cores: one of the whole, or, where that would be too large for
-    /// the solves of the start or nothing is solved, one of the surroundings of each core.
+    /// the solves of the start or nothing is solved for several, one of the surroundings of each core.
     fn sons(
         &self,
         photo: &Raster<E::Elem>,
@@ -185,10 +185,11 @@ impl<E: Engine> Restorer<'_, E> {
         cores: Vec<Window>,
     ) -> Result<Vec<Son<E::Tensor>>> {
         let (engine, course) = (self.network.engine(), &self.course);
-        if !course.solves() {
+        let whole = [Window { y: 0, x: 0, height: photo.height, width: photo.width }];
+        if !course.solves() && cores != whole {
             return Son::cubic(engine, photo, degradation, cores);
         }
-        if photo.height * photo.width <= MAX_SOLVE {
+        if !course.solves() || photo.height * photo.width <= MAX_SOLVE {
             return Ok(vec![Son::of(engine, photo, degradation, course, cores)?]);
         }
         let halo = course.halo(degradation);
@@ -331,8 +332,14 @@ impl<E: Engine> Restorer<'_, E> {
             let pixels = core.height * core.width;
             if !solves {
                 let seen = with_halo(core, halo, height, width);
-                let input = resize_window(photo, scale, seen.y..seen.y + seen.height, seen.x..seen.x + seen.width);
-                let made = forward(self.network, &params[0], &load(engine, &input)?, usize::MAX)?;
+                let input = if (seen.height, seen.width) == (height, width) {
+                    // A GPU does it itself.
+                    self.course.begin(engine, degradation, &load(engine, photo)?, height, width)?
+                } else {
+                    let (rows, columns) = (seen.y..seen.y + seen.height, seen.x..seen.x + seen.width);
+                    load(engine, &resize_window(photo, scale, rows, columns))?
+                };
+                let made = forward(self.network, &params[0], &input, usize::MAX)?;
                 done(pixels);
                 return Ok((seen, raster(engine, &made)?));
             }

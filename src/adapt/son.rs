@@ -27,7 +27,7 @@ fn small<T: Real>(photo: &Raster<T>, degradation: &Degradation) -> Raster<T> {
 }
 
 impl<T> Son<T> {
-    /// The son of `photo` (RGB in [0, 1]), enlarged again as a `course` with solves begins.
+    /// The son of `photo` (RGB in [0, 1]), enlarged again as a `course` begins.
     ///
     /// # Errors
     /// A failing engine.
