@@ -527,12 +527,18 @@ def try_fused():
         print("fused: not here:", repr(error)[:300], flush=True)
 
 
+def own_weights(name, inputs):
+    """Whether the weights are those of a first layer that every picture has for itself."""
+    return "conv1." in name and inputs == 3
+
+
 def stored(name, t):
     """A tensor of a file as one row (of each feature): of the first layer's weights (rows, columns, inputs,
-    outputs), of others' (outputs, rows, columns, inputs), as its operation wants them."""
+    outputs) where it follows the blur in all of them, of others' (outputs, rows, columns, inputs), as its
+    operation wants them."""
     lead = t.dim() - (4 if "weight" in name else 1)
     if "weight" in name:
-        order = (2, 3, 1, 0) if "conv1." in name else (0, 2, 3, 1)
+        order = (2, 3, 1, 0) if own_weights(name, t.shape[lead + 1]) else (0, 2, 3, 1)
         t = t.permute(*range(lead), *(lead + i for i in order))
     return t.reshape(*t.shape[:lead], -1)
 
@@ -541,9 +547,39 @@ def unstored(name, t, shape):
     if "weight" in name:
         lead = len(shape) - 4
         o, i, h, w = shape[lead:]
-        sizes, back = ((h, w, i, o), (3, 2, 0, 1)) if "conv1." in name else ((o, h, w, i), (0, 3, 1, 2))
+        sizes, back = ((h, w, i, o), (3, 2, 0, 1)) if own_weights(name, i) else ((o, h, w, i), (0, 3, 1, 2))
         t = t.reshape(*shape[:lead], *sizes).permute(*range(lead), *(lead + k for k in back))
     return t.reshape(shape).contiguous()
+
+
+def folded(x, side):
+    """n × 3 × h × w to n × 3 side² × h / side × w / side: rows of a cell, columns, colours."""
+    n, c, h, w = x.shape
+    x = x.view(n, c, h // side, side, w // side, side).permute(0, 3, 5, 1, 2, 4)
+    return x.reshape(n, side * side * c, h // side, w // side)
+
+
+def unfolded(x, side):
+    n, c, h, w = x.shape
+    x = x.view(n, side, side, c // side**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    return x.reshape(n, c // side**2, h * side, w * side)
+
+
+def fresh(side, passes):
+    """Random weights of a network on cells of `side` × `side` pixels, which change nothing yet."""
+    channels = [3 * side * side] + [64] * (LAYERS - 1) + [3 * side * side]
+    tensors = {}
+    for l, (i, o) in enumerate(zip(channels, channels[1:]), 1):
+        size = (2 / (9 * i)) ** 0.5 * (0.03 if l == LAYERS else 1)
+        tensors[f"conv{l}.weight"], tensors[f"conv{l}.bias"] = size * torch.randn(o, i, 3, 3), torch.zeros(o)
+        for p in range(passes):
+            prefix = f"pass{p + 1}." if p else ""
+            wide = side == 1 and l in (1, LAYERS)
+            tensors[f"{prefix}conv{l}." + ("weight.fit" if wide else "scale.fit")] = torch.zeros(
+                *((FEATURES, o, i, 3, 3) if wide else (FEATURES, o))
+            )
+            tensors[f"{prefix}conv{l}.bias.fit"] = torch.zeros(FEATURES, o)
+    return tensors, {"architecture": "-".join(map(str, channels))}
 
 
 class Aware:
@@ -555,7 +591,9 @@ class Aware:
         prefix = lambda p: f"pass{p + 1}." if p else ""
         layers = range(1, LAYERS + 1)
         self.base_names = [f"conv{l}.{kind}" for l in layers for kind in ("weight", "bias")]
-        full = lambda l: l in (1, LAYERS)
+        # Where it sees cells of several pixels, the ends follow the blur as the layers between do.
+        self.side = math.isqrt(tensors["conv1.weight"].shape[1] // 3)
+        full = lambda l: l in (1, LAYERS) and self.side == 1
         self.fit_names = [f"conv{l}.{kind}.fit" for l in layers for kind in ("weight" if full(l) else "scale", "bias")]
         self.shapes = {n: tensors[n].shape for n in self.base_names + self.fit_names}
         base = torch.cat([stored(n, tensors[n]) for n in self.base_names])
@@ -581,6 +619,15 @@ class Aware:
         cast = lambda t: t.to(self.dtype)
         fit = self.leaves[1 + p]
         follow = [cast(t).contiguous() for t in (features @ fit).split(self.fit_sizes, 1)]
+        if self.side > 1:
+            a = cast(folded(x, self.side)).contiguous(memory_format=torch.channels_last)
+            for l in range(LAYERS):
+                inputs, scale, bias = a.shape[1], 1 + follow[2 * l], base[2 * l + 1] + follow[2 * l + 1]
+                c = F.conv2d(a, base[2 * l].view(-1, 3, 3, inputs).permute(0, 3, 1, 2), padding=1)
+                if l + 1 < LAYERS:
+                    a = ScaledRelu.apply(c, scale, bias)
+            c = c * scale[:, :, None, None] + bias[:, :, None, None]
+            return x + unfolded(c.float(), self.side)
         # The first layer: every picture has its own weights, on 27 values a pixel.
         padded = F.pad(cast(x), (1, 1, 1, 1)).permute(0, 2, 3, 1)
         shifts = [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
@@ -977,6 +1024,9 @@ def train(args, make):
         try_fused()
     begun = time.time()
     tensors, meta = read_safetensors(args.weights)
+    if getattr(args, "fresh", None):
+        tensors, more = fresh(args.fresh, args.passes)
+        meta.update(more)
     step = make(args, meta, dict(tensors), device, dtype)
     print(f"{args.out}: {step.photos.count} photos, {len(step.photos.flat) / 1e6:.1f} Mpx, {time.time() - begun:.1f} s", flush=True)
     choose = np.random.default_rng(args.seed)
@@ -1111,6 +1161,7 @@ def main():
         sub.add_argument("--keep", type=float, default=120, help="seconds between files")
     aware, meta = commands.choices["aware"], commands.choices["meta"]
     aware.add_argument("--passes", type=int, default=3)
+    aware.add_argument("--fresh", type=int, metavar="SIDE", help="random weights on cells of SIDE × SIDE pixels; of WEIGHTS only what they are for")
     aware.add_argument("--batch", type=int, default=12)
     aware.add_argument("--scales", help="a list of any scales, where weights are for more than one")
     aware.add_argument("--squared", action="store_true", help="the squared error instead of the absolute one")
