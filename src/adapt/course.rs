@@ -111,11 +111,12 @@ impl Course {
         self.start == Start::LeastSquares || self.passes > 1
     }
 
-    /// HR pixels around a tile that its result depends on: what the network sees in each pass, and
-    /// as far as a solve carries more than a fraction of an 8-bit level.
-    pub fn halo(&self, degradation: &Degradation) -> usize {
+    /// HR pixels around a tile that its result depends on: what the network, which sees cells of `cell` ×
+    /// `cell` pixels, sees in each pass, and as far as a solve carries more than a fraction of an 8-bit
+    /// level. Whole cells.
+    pub fn halo(&self, degradation: &Degradation, cell: usize) -> usize {
         let solve = if self.solves() { solve_halo(degradation) } else { 0 };
-        solve + self.passes * (HALO + solve)
+        (solve + self.passes * (HALO * cell + solve)).next_multiple_of(cell)
     }
 }
 
@@ -149,7 +150,7 @@ pub(crate) fn forward<E: Engine>(
     }
     let mut out = engine.zeros(shape)?;
     for core in tiles(shape.h, shape.w, side) {
-        let seen = with_halo(core, HALO, shape.h, shape.w);
+        let seen = with_halo(core, HALO * network.cell(), shape.h, shape.w);
         let made = network.output(params, &cut(engine, input, seen)?)?;
         let inner = Window { y: core.y - seen.y, x: core.x - seen.x, ..core };
         engine.place(&made, inner, &mut out, core.y, core.x)?;

@@ -60,7 +60,7 @@ impl<'a, E: Engine> Descent<'a, E> {
         for son in sons {
             let shape = engine.shape(&son.target);
             for &core in &son.cores {
-                let seen = with_halo(core, SEEN, shape.h, shape.w);
+                let seen = with_halo(core, SEEN * network.cell(), shape.h, shape.w);
                 count += core.height * core.width * shape.c;
                 let part = |whole| {
                     if (seen.height, seen.width) == (shape.h, shape.w) {
@@ -98,9 +98,7 @@ impl<'a, E: Engine> Descent<'a, E> {
     pub fn loss(&self, params: &E::Tensor) -> Result<f64> {
         let mut loss = 0.0;
         for tile in &self.tiles {
-            let output = self.network.output(params, &tile.input)?;
-            let engine = self.network.engine();
-            loss += engine.loss(engine.l1(&output, &tile.target, tile.core, self.count)?.0)?;
+            loss += self.network.loss(params, &tile.input, &tile.target, tile.core, self.count)?;
         }
         Ok(loss)
     }

@@ -113,13 +113,14 @@ impl Request<'_> {
     fn job(&self, photo: &Photo) -> Job {
         let scale = self.degradation.scale();
         let high = high_size(photo.height(), scale) as u64 * high_size(photo.width(), scale) as u64;
-        let (updates, ensemble, solves, halo) = match self.method {
+        let (updates, ensemble, solves, halo, cell) = match self.method {
             Method::Mzsr(adaptation) => {
-                let course = adaptation.course();
-                (adaptation.updates, adaptation.ensemble, course.solves(), course.halo(self.degradation))
+                let (course, cell) = (adaptation.course(), adaptation.weights.architecture.cell());
+                let halo = course.halo(self.degradation, cell);
+                (adaptation.updates, adaptation.ensemble, course.solves(), halo, cell)
             }
-            Method::Bicubic | Method::Aligned => (0, false, false, 0),
-            Method::LeastSquares(_) => (0, false, true, solve_halo(self.degradation)),
+            Method::Bicubic | Method::Aligned => (0, false, false, 0, 1),
+            Method::LeastSquares(_) => (0, false, true, solve_halo(self.degradation), 1),
         };
         Job {
             low: photo.height() as u64 * photo.width() as u64,
@@ -130,6 +131,7 @@ impl Request<'_> {
             solves,
             network: matches!(self.method, Method::Mzsr(_)),
             halo,
+            cell,
         }
     }
 }
@@ -167,7 +169,10 @@ pub fn upscale<E: Engine<Elem = f32>>(
         let job = request.job(photo);
         let plan = job.plan(request.memory)?;
         let channels = match request.method {
-            Method::Mzsr(adaptation) => adaptation.weights.architecture.channels.iter().copied().max().unwrap_or(1),
+            Method::Mzsr(Adaptation { weights, .. }) => {
+                let cells = weights.architecture.cell().pow(2);
+                weights.architecture.channels.iter().map(|channels| channels.div_ceil(cells)).max().unwrap_or(3)
+            }
             _ => 3,
         };
         Ok(plan.within(engine.largest() / channels, job.halo))
@@ -271,7 +276,7 @@ fn upscale_with<E: Engine<Elem = f32>>(
             solved = Some(least_squares.lambda);
             let (low, halo) = ((colours.height, colours.width), solve_halo(degradation));
             let mut make = |core| {
-                let Part { low, high } = Part::around(core, halo, scale, low, (height, width));
+                let Part { low, high } = Part::around(core, halo, scale, 1, low, (height, width));
                 let low = load(engine, &colours.crop(low.y, low.x, low.height, low.width))?;
                 let made = engine.least_squares(least_squares, degradation, &low, high.height, high.width)?;
                 Ok((high, raster(engine, &made)?))
@@ -348,7 +353,7 @@ pub fn consistency(photo: &Photo, result: &Photo, degradation: &Degradation) -> 
     let (low, high) = ((photo.height(), photo.width()), (result.height(), result.width()));
     let (height, width) = (high.0.min(LOOK), high.1.min(LOOK));
     let core = Window { y: (high.0 - height) / 2, x: (high.1 - width) / 2, height, width };
-    let part = Part::around(core, 0, scale, low, high);
+    let part = Part::around(core, 0, scale, 1, low, high);
     let Window { y, x, height, width } = part.high;
     let made = degradation.apply(&result.crop(y, x, height, width).rgb::<f32>());
     let seen: Raster<f32> = photo.crop(part.low.y, part.low.x, part.low.height, part.low.width).rgb();

@@ -3,10 +3,11 @@
 use crate::{Error, Result};
 
 /// What the engine holds for each pixel of a tile while a gradient is computed: seven activations
-/// and two deltas of 64 channels, inputs, target, and an eighth of a layer's scratch.
-const GRADIENT_BYTES: u64 = 9 * 256 + 96;
+/// and two deltas of 64 channels (of a cell, where the network sees cells), and inputs, target, and an
+/// eighth of a layer's scratch.
+const GRADIENT_BYTES: (u64, u64) = (9 * 256, 96);
 /// The same while a tile is enlarged: two activations of 64 channels, input and output.
-const OUTPUT_BYTES: u64 = 2 * 256 + 48;
+const OUTPUT_BYTES: (u64, u64) = (2 * 256, 48);
 /// The same while a least-squares problem is solved, in f64: the solution, a continued picture, what
 /// is added to it, and the vectors of conjugate gradients.
 const SOLVE_BYTES: u64 = 160;
@@ -27,7 +28,10 @@ const SMALLEST_SIDE: usize = 64;
 /// agree bit for bit with the whole picture.
 pub const HALO: usize = 28;
 
-/// The sides of tiles (multiples of 4).
+/// Sides of tiles are multiples of it: Winograd's blocks of 4, of cells of up to 4 pixels a side.
+const BLOCK: usize = 16;
+
+/// The sides of tiles (multiples of 16).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Largest side of an adaptation tile's core.
@@ -55,6 +59,8 @@ pub struct Job {
     pub network: bool,
     /// Pixels around a tile of the result that are computed with it.
     pub halo: usize,
+    /// The side of the cells of pixels that the network sees.
+    pub cell: usize,
 }
 
 impl Job {
@@ -67,15 +73,22 @@ impl Job {
         FIXED_BYTES + photo + result + son
     }
 
+    /// Bytes that a pixel takes whose cell and which itself take so many. (Cells are made of pixels and
+    /// pixels of cells, so that the latter are there twice.)
+    fn bytes(&self, (cell, pixel): (u64, u64)) -> u64 {
+        let area = (self.cell * self.cell) as u64;
+        cell.div_ceil(area) + if area > 1 { 2 * pixel } else { pixel }
+    }
+
     /// Bytes that a pixel of a tile of the result takes.
     fn tile_bytes(&self) -> u64 {
         let solve = if self.solves { SOLVE_BYTES } else { 0 };
-        if self.network { OUTPUT_BYTES.max(solve) + solve / 4 } else { solve.max(48) }
+        if self.network { self.bytes(OUTPUT_BYTES).max(solve) + solve / 4 } else { solve.max(48) }
     }
 
     /// Smallest side of a tile of the result.
     fn smallest_output(&self) -> usize {
-        SMALLEST_SIDE.max(self.halo.next_multiple_of(4))
+        SMALLEST_SIDE.max(self.halo.next_multiple_of(BLOCK))
     }
 
     /// The tiles for `memory` bytes.
@@ -90,18 +103,18 @@ impl Job {
                 return largest;
             }
             let whole = ((left / bytes) as f64).sqrt() as usize;
-            (whole.saturating_sub(2 * halo) / 4 * 4).min(largest)
+            (whole.saturating_sub(2 * halo) / BLOCK * BLOCK).min(largest)
         };
         let left = memory.saturating_sub(self.held());
+        let (gradient_bytes, seen) = (self.bytes(GRADIENT_BYTES), super::son::SEEN * self.cell);
         let plan = Plan {
-            gradient_side: side(left, GRADIENT_BYTES, super::son::SEEN, LARGEST_GRADIENT_SIDE, self.low),
+            gradient_side: side(left, gradient_bytes, seen, LARGEST_GRADIENT_SIDE, self.low),
             output_side: side(left, self.tile_bytes(), self.halo, LARGEST_SIDE, self.high),
         };
         let short = plan.output_side < smallest || (self.adapts && plan.gradient_side < SMALLEST_SIDE);
         if short {
-            let square = |side: usize, halo: usize| ((side + 2 * halo + 4) as u64).pow(2);
-            let gradient =
-                if self.adapts { square(SMALLEST_SIDE, super::son::SEEN).min(self.low) * GRADIENT_BYTES } else { 0 };
+            let square = |side: usize, halo: usize| ((side + 2 * halo + BLOCK) as u64).pow(2);
+            let gradient = if self.adapts { square(SMALLEST_SIDE, seen).min(self.low) * gradient_bytes } else { 0 };
             let needed = self.held() + gradient.max(square(smallest, self.halo).min(self.high) * self.tile_bytes());
             let gib = (needed as f64 / (1u64 << 30) as f64 * 100.0).ceil() / 100.0;
             return Err(Error::input(format!(
@@ -116,7 +129,7 @@ impl Job {
 impl Plan {
     /// The same with tiles that have at most `pixels` pixels with the `halo` of a tile of the result.
     pub(super) fn within(self, pixels: usize, halo: usize) -> Self {
-        let side = |halo: usize| (pixels.isqrt().saturating_sub(2 * halo) / 4 * 4).max(SMALLEST_SIDE);
+        let side = |halo: usize| (pixels.isqrt().saturating_sub(2 * halo) / BLOCK * BLOCK).max(SMALLEST_SIDE);
         Plan {
             gradient_side: self.gradient_side.min(side(super::son::SEEN)),
             output_side: self.output_side.min(side(halo)),
@@ -125,7 +138,7 @@ impl Plan {
 
     /// The same with tiles of half the sides, as long as they are not the smallest.
     pub(super) fn halved(self) -> Self {
-        let half = |side: usize| (side / 2 / 4 * 4).max(SMALLEST_SIDE.min(side));
+        let half = |side: usize| (side / 2 / BLOCK * BLOCK).max(SMALLEST_SIDE.min(side));
         Plan { gradient_side: half(self.gradient_side), output_side: half(self.output_side) }
     }
 
@@ -148,13 +161,14 @@ mod tests {
         solves: false,
         network: true,
         halo: HALO,
+        cell: 1,
     };
 
     #[test]
     fn twelve_megapixels_fit_two_gibibytes() {
         let plan = JOB.plan(2 << 30).unwrap();
         assert!(plan.gradient_side >= 256 && plan.output_side >= 512, "{plan:?}");
-        assert_eq!((plan.gradient_side % 4, plan.output_side % 4), (0, 0));
+        assert_eq!((plan.gradient_side % BLOCK, plan.output_side % BLOCK), (0, 0));
     }
 
     #[test]
@@ -168,7 +182,7 @@ mod tests {
         let mut halved = plan;
         while halved.halved() != halved {
             halved = halved.halved();
-            assert!(halved.output_side.is_multiple_of(4) && halved.gradient_side.is_multiple_of(4));
+            assert!(halved.output_side.is_multiple_of(BLOCK) && halved.gradient_side.is_multiple_of(BLOCK));
         }
         assert_eq!(halved, Plan { gradient_side: 64, output_side: 64 });
     }

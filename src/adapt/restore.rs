@@ -187,12 +187,12 @@ impl<E: Engine> Restorer<'_, E> {
         let (engine, course) = (self.network.engine(), &self.course);
         let whole = [Window { y: 0, x: 0, height: photo.height, width: photo.width }];
         if !course.solves() && cores != whole {
-            return Son::cubic(engine, photo, degradation, cores);
+            return Son::cubic(engine, photo, degradation, cores, self.network.cell());
         }
         if !course.solves() || photo.height * photo.width <= MAX_SOLVE {
             return Ok(vec![Son::of(engine, photo, degradation, course, cores)?]);
         }
-        let halo = course.halo(degradation);
+        let halo = course.halo(degradation, self.network.cell());
         cores
             .into_iter()
             .map(|core| {
@@ -210,7 +210,9 @@ impl<E: Engine> Restorer<'_, E> {
         if height * width <= self.adapt_pixels {
             return tiles(height, width, self.plan.gradient_side);
         }
-        let side = (self.adapt_pixels.isqrt() / 4 * 4).clamp(4, CHOICE_SIDE.min(self.plan.gradient_side));
+        let block = 4 * self.network.cell();
+        let largest = CHOICE_SIDE.min(self.plan.gradient_side);
+        let side = (self.adapt_pixels.isqrt() / block * block).clamp(block, largest);
         most_detailed(photo, tiles(height, width, side), self.adapt_pixels)
     }
 
@@ -326,7 +328,8 @@ impl<E: Engine> Restorer<'_, E> {
         let engine = self.network.engine();
         let scale = degradation.scale();
         let (height, width) = (high_size(photo.height, scale), high_size(photo.width, scale));
-        let halo = self.course.halo(degradation);
+        let cell = self.network.cell();
+        let halo = self.course.halo(degradation, cell);
         let solves = self.course.solves();
         let mut make = |core: Window| {
             let pixels = core.height * core.width;
@@ -343,7 +346,8 @@ impl<E: Engine> Restorer<'_, E> {
                 done(pixels);
                 return Ok((seen, raster(engine, &made)?));
             }
-            let Part { low, high } = Part::around(core, halo, scale, (photo.height, photo.width), (height, width));
+            let Part { low, high } =
+                Part::around(core, halo, scale, cell, (photo.height, photo.width), (height, width));
             let low = load(engine, &photo.crop(low.y, low.x, low.height, low.width))?;
             let mut estimate = self.course.begin(engine, degradation, &low, high.height, high.width)?;
             done(pixels);
@@ -389,7 +393,12 @@ mod tests {
 
     impl Setup {
         fn new(scale: f64, kernel: Kernel, size: f64) -> Self {
-            let architecture = Architecture::new(vec![3, 4, 4, 3]).unwrap();
+            Setup::with(3, scale, kernel, size)
+        }
+
+        /// With so many channels at the network's ends.
+        fn with(ends: usize, scale: f64, kernel: Kernel, size: f64) -> Self {
+            let architecture = Architecture::new(vec![ends, 4, 4, ends]).unwrap();
             Setup {
                 parameters: parameters(&architecture, size),
                 architecture,
@@ -439,19 +448,21 @@ mod tests {
 
     #[test]
     fn tiles_change_nothing() {
-        let setup = Setup::new(2.0, Kernel::gaussian(2.0, 1.0, 0.4, 9), 0.3);
         let photo = photo(45, 38);
-        let (whole, whole_report) = setup.run(&photo, |_| {});
-        let (tiled, report) = setup.run(&photo, |r| r.plan = Plan { gradient_side: 16, output_side: 20 });
-        assert!(difference(&whole, &tiled) < 1e-12);
-        assert_eq!(report.adapted_pixels, 45 * 38);
-        assert!((report.losses.unwrap().1 - whole_report.losses.unwrap().1).abs() < 1e-13);
-        let (part, report) = setup.run(&photo, |r| {
-            r.plan.gradient_side = 16;
-            r.adapt_pixels = 700;
-        });
-        assert!(report.adapted_pixels <= 700 && report.adapted_pixels > 400, "{}", report.adapted_pixels);
-        assert!(difference(&whole, &part) > 1e-9);
+        for ends in [3, 12] {
+            let setup = Setup::with(ends, 2.0, Kernel::gaussian(2.0, 1.0, 0.4, 9), 0.3);
+            let (whole, whole_report) = setup.run(&photo, |_| {});
+            let (tiled, report) = setup.run(&photo, |r| r.plan = Plan { gradient_side: 16, output_side: 24 });
+            assert!(difference(&whole, &tiled) < 1e-12);
+            assert_eq!(report.adapted_pixels, 45 * 38);
+            assert!((report.losses.unwrap().1 - whole_report.losses.unwrap().1).abs() < 1e-13);
+            let (part, report) = setup.run(&photo, |r| {
+                r.plan.gradient_side = 16;
+                r.adapt_pixels = 700;
+            });
+            assert!(report.adapted_pixels <= 700 && report.adapted_pixels > 400, "{}", report.adapted_pixels);
+            assert!(difference(&whole, &part) > 1e-9);
+        }
     }
 
     /// A start that is solved for depends on all of the photo, a little: what tiles leave out is far
@@ -460,13 +471,14 @@ mod tests {
     /// itself, matter a little: more so the worse a network fits, as this one does.)
     #[test]
     fn tiles_of_solved_starts_have_no_seams() {
-        for (scale, kernel, downsample) in [
-            (2.0, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
-            (2.5, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
-            (2.0, Some(Kernel::gaussian(1.0, 1.0, 0.0, 7)), Downsample::Bicubic),
-            (3.0, None, Downsample::Bicubic),
+        for (ends, scale, kernel, downsample) in [
+            (3, 2.0, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
+            (12, 2.0, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
+            (3, 2.5, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
+            (3, 2.0, Some(Kernel::gaussian(1.0, 1.0, 0.0, 7)), Downsample::Bicubic),
+            (12, 3.0, None, Downsample::Bicubic),
         ] {
-            let mut setup = Setup::new(2.0, Kernel::gaussian(2.0, 1.0, 0.4, 9), 0.1);
+            let mut setup = Setup::with(ends, 2.0, Kernel::gaussian(2.0, 1.0, 0.4, 9), 0.1);
             setup.degradation = Degradation::new(scale, kernel, downsample).unwrap();
             let photo = photo(91, 84);
             let course = |passes| Course { start: Start::LeastSquares, passes, ..Course::default() };
@@ -475,16 +487,6 @@ mod tests {
                 let run =
                     |plan: Plan| setup.run(&photo, |r| (r.updates, r.course, r.plan) = (0, course(passes), plan)).0;
                 let (wa, ti) = (run(Plan::unlimited()), run(Plan { gradient_side: 64, output_side: 48 }));
-                for y in (0..wa.height).step_by(1) {
-                    let m = (0..wa.width * 3)
-                        .map(|i| ((wa.row(y)[i] - ti.row(y)[i]).abs() * 255.0 * 100.0) as i64)
-                        .enumerate()
-                        .max_by_key(|p| p.1)
-                        .unwrap();
-                    if m.1 > 10 {
-                        eprintln!("{scale} {passes} y {y}/{} x {}/{} {}", wa.height, m.0 / 3, wa.width, m.1);
-                    }
-                }
                 let off = difference(&wa, &ti);
                 assert!(off < 0.1 / 255.0, "x{scale} {downsample}, {passes} passes: {} levels", 255.0 * off);
             }

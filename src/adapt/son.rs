@@ -5,7 +5,7 @@ use crate::degrade::{Degradation, resize};
 use crate::engine::{Engine, Window, load};
 use crate::{Raster, Real, Result};
 
-/// Pixels that eight 3 × 3 layers see beyond their own: what a tile needs around its core for
+/// Pixels (or cells of pixels) that eight 3 × 3 layers see beyond their own: what a tile needs around its core for
 /// exact values and gradients.
 pub const SEEN: usize = 8;
 
@@ -43,8 +43,8 @@ impl<T> Son<T> {
         Ok(Son { small: Some(small), input, target: load(engine, photo)?, cores })
     }
 
-    /// The sons of the surroundings of each core, as far as the network sees, whose input is the
-    /// cubic upscale of D(`photo`).
+    /// The sons of the surroundings of each core, as far as a network sees that sees cells of `cell` ×
+    /// `cell` pixels, whose input is the cubic upscale of D(`photo`).
     ///
     /// # Errors
     /// A failing engine.
@@ -53,11 +53,12 @@ impl<T> Son<T> {
         photo: &Raster<E::Elem>,
         degradation: &Degradation,
         cores: Vec<Window>,
+        cell: usize,
     ) -> Result<Vec<Self>> {
         let (height, width) = (photo.height, photo.width);
         let input = resize(&small(photo, degradation), degradation.scale(), height, width);
         let part = |core| {
-            let seen = with_halo(core, SEEN, height, width);
+            let seen = with_halo(core, SEEN * cell, height, width);
             let part = |of: &Raster<E::Elem>| load(engine, &of.crop(seen.y, seen.x, seen.height, seen.width));
             let core = Window { y: core.y - seen.y, x: core.x - seen.x, ..core };
             Ok(Son { small: None, input: part(&input)?, target: part(photo)?, cores: vec![core] })

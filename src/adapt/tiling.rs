@@ -13,11 +13,18 @@ pub(super) struct Part {
 
 impl Part {
     /// The part whose upscale by `scale` covers `core` with `halo` pixels around it, of a photo of
-    /// `low` (rows, columns) whose upscale has `high`.
-    pub fn around(core: Window, halo: usize, scale: f64, low: (usize, usize), high: (usize, usize)) -> Self {
+    /// `low` (rows, columns) whose upscale has `high`. It begins with a cell of `cell` × `cell` pixels.
+    pub fn around(
+        core: Window,
+        halo: usize,
+        scale: f64,
+        cell: usize,
+        low: (usize, usize),
+        high: (usize, usize),
+    ) -> Self {
         let seen = with_halo(core, halo, high.0, high.1);
         let axis = |from: usize, length: usize, low: usize, high: usize| {
-            let (low_from, high_from) = common_origin(from, scale);
+            let (low_from, high_from) = common_origin(from, scale, cell);
             // Where a part ends nothing has to line up, but at the end of the photo.
             let low_to = (((from + length) as f64 / scale).ceil() as usize).min(low);
             let high_to =
@@ -33,11 +40,14 @@ impl Part {
     }
 }
 
-/// The last LR pixel whose place lies on a whole HR pixel at or before `high`, and that pixel: where
-/// a part may begin so that its grid is the photo's.
-fn common_origin(high: usize, scale: f64) -> (usize, usize) {
+/// The last LR pixel whose place lies on the first HR pixel of a cell at or before `high`, and that pixel:
+/// where a part may begin so that its grid is the photo's.
+fn common_origin(high: usize, scale: f64, cell: usize) -> (usize, usize) {
     let at = |low: usize| low as f64 * scale;
-    let on_grid = |low: &usize| (at(*low) - at(*low).round()).abs() < 1e-6;
+    let on_grid = |low: &usize| {
+        let place = at(*low);
+        (place - place.round()).abs() < 1e-6 && (place.round() as usize).is_multiple_of(cell)
+    };
     let low = (0..=(high as f64 / scale) as usize).rev().find(on_grid).unwrap_or(0);
     (low, at(low).round() as usize)
 }
@@ -84,14 +94,15 @@ mod tests {
 
     #[test]
     fn parts_cover_their_cores_on_the_grid_of_the_whole() {
-        for scale in [1.0, 1.5, 2.0, 2.7, 4.0] {
+        for (scale, cell) in [(1.0, 1), (1.5, 1), (2.0, 1), (2.7, 1), (4.0, 1), (2.0, 2), (1.5, 2), (2.5, 4)] {
             let low = (301, 257);
             let high = (high_size(low.0, scale), high_size(low.1, scale));
             for core in tiles(high.0, high.1, 64) {
-                let Part { low: l, high: h } = Part::around(core, 20, scale, low, high);
+                let Part { low: l, high: h } = Part::around(core, 20, scale, cell, low, high);
                 assert!(h.y <= core.y.saturating_sub(20) && h.x <= core.x.saturating_sub(20), "{scale} {core:?} {h:?}");
                 assert!(h.y + h.height >= (core.y + core.height + 20).min(high.0), "{scale} {core:?} {h:?}");
                 assert!(h.x + h.width >= (core.x + core.width + 20).min(high.1));
+                assert!(h.y % cell == 0 && h.x % cell == 0);
                 assert!(l.y + l.height <= low.0 && l.x + l.width <= low.1);
                 assert!(
                     (l.y as f64 * scale - h.y as f64).abs() < 1e-6 && (l.x as f64 * scale - h.x as f64).abs() < 1e-6

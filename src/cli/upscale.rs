@@ -236,7 +236,9 @@ impl Setup {
         let low = photo.width() as f64 * photo.height() as f64;
         let adapted = low.min(args.adapt_pixels() as f64) * 3.0 * network.updates as f64;
         let turns = if args.ensemble { 8.0 } else { 1.0 };
-        let each = 2.0 * network.weights.architecture.parameter_count() as f64 * network.weights.info.passes as f64;
+        let architecture = &network.weights.architecture;
+        let each = 2.0 * architecture.parameter_count() as f64 / architecture.cell().pow(2) as f64
+            * network.weights.info.passes as f64;
         turns * each * (low * args.scale * args.scale + adapted)
     }
 

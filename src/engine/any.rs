@@ -409,6 +409,14 @@ impl Engine for AnyEngine {
         with!(self, e, Wrap => e.place(from.own(), window, to.own_mut(), y, x))
     }
 
+    fn unshuffle(&self, x: &AnyTensor, cell: usize) -> Result<AnyTensor> {
+        with!(self, e, Wrap => e.unshuffle(x.own(), cell).map(Wrap))
+    }
+
+    fn shuffle(&self, cells: &AnyTensor, cell: usize, height: usize, width: usize) -> Result<AnyTensor> {
+        with!(self, e, Wrap => e.shuffle(cells.own(), cell, height, width).map(Wrap))
+    }
+
     fn map(&self, map: &Map, image: &AnyTensor) -> Result<AnyTensor> {
         with!(self, e, Wrap => e.map(map, image.own()).map(Wrap))
     }

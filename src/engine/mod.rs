@@ -247,6 +247,34 @@ pub trait Engine: Send + Sync {
     /// When the window does not lie inside of both.
     fn place(&self, from: &Self::Tensor, window: Window, to: &mut Self::Tensor, y: usize, x: usize) -> Result<()>;
 
+    /// Pictures whose pixels are the cells of `cell` × `cell` pixels of `x` (pixel unshuffle): channel
+    /// (i · cell + j) · c + k of a cell is channel k of its pixel in row i, column j. Cells that reach over
+    /// the end show the last row or column again.
+    fn unshuffle(&self, x: &Self::Tensor, cell: usize) -> Result<Self::Tensor> {
+        let from = self.shape(x);
+        let to = Shape { h: from.h.div_ceil(cell), w: from.w.div_ceil(cell), c: from.c * cell * cell, ..from };
+        let values = self.download(x)?;
+        let mut out = Vec::with_capacity(to.len());
+        for_cells(from, cell, |at| out.extend_from_slice(&values[at..at + from.c]));
+        self.upload(to, &out)
+    }
+
+    /// What [`Engine::unshuffle`] makes `cells` of, `height` × `width` pixels.
+    fn shuffle(&self, cells: &Self::Tensor, cell: usize, height: usize, width: usize) -> Result<Self::Tensor> {
+        let from = self.shape(cells);
+        let to = Shape { h: height, w: width, c: from.c / (cell * cell), ..from };
+        let values = self.download(cells)?;
+        let mut out = values[..to.len()].to_vec();
+        let mut pixels = values.chunks_exact(to.c);
+        // What lies over the end is put first and the pixel itself after it.
+        let mut places = Vec::with_capacity(from.len() / to.c);
+        for_cells(to, cell, |at| places.push(at));
+        for (at, pixel) in places.into_iter().zip(&mut pixels).rev() {
+            out[at..at + to.c].copy_from_slice(pixel);
+        }
+        self.upload(to, &out)
+    }
+
     /// What `map` makes of a picture (1 × h × w × c). Here and in the solves below an engine without
     /// them works on the processor.
     fn map(&self, map: &Map, image: &Self::Tensor) -> Result<Self::Tensor> {
@@ -296,6 +324,20 @@ pub fn raster<E: Engine + ?Sized>(engine: &E, tensor: &E::Tensor) -> Result<Rast
     let Shape { n, h, w, c } = engine.shape(tensor);
     assert_eq!(n, 1, "one picture");
     Ok(Raster::from_vec(h, w, c, engine.download(tensor)?))
+}
+
+/// The first value of each pixel of pictures of shape `of`, cell by cell.
+fn for_cells(of: Shape, cell: usize, mut place: impl FnMut(usize)) {
+    for image in 0..of.n {
+        for y in 0..of.h.div_ceil(cell) {
+            for x in 0..of.w.div_ceil(cell) {
+                for at in 0..cell * cell {
+                    let (row, column) = ((y * cell + at / cell).min(of.h - 1), (x * cell + at % cell).min(of.w - 1));
+                    place(((image * of.h + row) * of.w + column) * of.c);
+                }
+            }
+        }
+    }
 }
 
 /// The first value of each row of `window` in the pictures of a tensor of `from`, and of its place from

@@ -64,6 +64,17 @@ impl Architecture {
             .collect()
     }
 
+    /// The side of the square cells of pixels that the network sees as one pixel with more channels (pixel
+    /// unshuffle; Shi et al., CVPR 2016): 2 where it has 12 channels at its ends, 4 where it has 48, else 1.
+    pub fn cell(&self) -> usize {
+        [2, 4].into_iter().find(|cell| self.channels.first() == Some(&(3 * cell * cell))).unwrap_or(1)
+    }
+
+    /// Whether it takes and gives pictures of red, green and blue.
+    pub fn takes_colours(&self) -> bool {
+        self.channels.first() == Some(&(3 * self.cell() * self.cell()))
+    }
+
     /// The number of layers.
     pub fn depth(&self) -> usize {
         self.channels.len().saturating_sub(1)
@@ -133,6 +144,14 @@ mod tests {
         assert_eq!(layers[7].bias_range().end, 225_091);
         assert_eq!(architecture.names().len(), 16);
         assert_eq!(architecture.names()[3], "conv2.bias");
+    }
+
+    #[test]
+    fn cells_follow_from_the_channels() {
+        for (ends, cell, colours) in [(3, 1, true), (12, 2, true), (48, 4, true), (27, 1, false), (4, 1, false)] {
+            let architecture = Architecture::new(vec![ends, 8, ends]).unwrap();
+            assert_eq!((architecture.cell(), architecture.takes_colours()), (cell, colours));
+        }
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::ops::Range;
 ///
 /// The first and the last layer, linear filters of the input and of the output, follow φ in every
 /// weight: W(φ) = W + Σⱼ φⱼ Vⱼ, b(φ) = b + Σⱼ φⱼ cⱼ. In a layer between them φ scales each output
-/// channel and moves its bias: W_o(φ) = (1 + Σⱼ φⱼ gⱼ_o) W_o, b_o(φ) = b_o + Σⱼ φⱼ cⱼ_o.
+/// channel and moves its bias: W_o(φ) = (1 + Σⱼ φⱼ gⱼ_o) W_o, b_o(φ) = b_o + Σⱼ φⱼ cⱼ_o. So it does in
+/// all layers of a network that sees cells of pixels, whose ends have several times as many weights.
 ///
 /// All parameters are one flat vector: those of the network at φ = 0, then for each layer V (or g)
 /// and c, feature by feature.
@@ -57,7 +58,7 @@ impl Fit {
 
     /// Whether every weight of layer `l` follows φ.
     fn is_full(&self, l: usize) -> bool {
-        l == 0 || l + 1 == self.layers.len()
+        (l == 0 || l + 1 == self.layers.len()) && self.layers[0].input <= 3
     }
 
     /// For each layer where V or g lies, and c.

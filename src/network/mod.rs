@@ -1,7 +1,8 @@
 //! The network's arithmetic, once, over any [`Engine`].
 //!
 //! Layers l = 1 … L, a₀ = x, z_l = W_l ∗ a_{l−1} + b_l, a_l = ReLU(z_l) for l < L,
-//! output = x + z_L; loss L = mean |output − y|.
+//! output = x + z_L; loss L = mean |output − y|. Where the network sees cells of pixels
+//! ([`Architecture::cell`]) x, y and the output are unshuffled pictures.
 
 pub mod architecture;
 mod fit;
@@ -16,10 +17,28 @@ use crate::Result;
 use crate::engine::{Engine, Gate, Layer, Window};
 
 /// The network on an engine. Parameters are flat tensors, [`Architecture::layers`] says what lies
-/// where; pictures are n × h × w × 3.
+/// where; pictures are n × h × w × 3, also where the network sees cells of them (of odd sizes the last
+/// row or column then counts twice in a loss).
 pub struct Network<'e, E: Engine> {
     engine: &'e E,
     layers: Vec<Layer>,
+    cell: usize,
+}
+
+/// A picture as it is, or its cells.
+enum Seen<'a, T> {
+    Pixels(&'a T),
+    Cells(T),
+}
+
+impl<T> std::ops::Deref for Seen<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match self {
+            Seen::Pixels(pixels) => pixels,
+            Seen::Cells(cells) => cells,
+        }
+    }
 }
 
 /// What a gradient leaves behind for Hessian-vector products at the same parameters and pairs.
@@ -33,7 +52,31 @@ pub struct Trace<T> {
 impl<'e, E: Engine> Network<'e, E> {
     /// The network of `architecture` on `engine`.
     pub fn new(engine: &'e E, architecture: &Architecture) -> Self {
-        Network { engine, layers: architecture.layers() }
+        Network { engine, layers: architecture.layers(), cell: architecture.cell() }
+    }
+
+    /// The side of the cells of pixels that it sees ([`Architecture::cell`]).
+    pub fn cell(&self) -> usize {
+        self.cell
+    }
+
+    fn seen<'t>(&self, picture: &'t E::Tensor) -> Result<Seen<'t, E::Tensor>> {
+        match self.cell {
+            1 => Ok(Seen::Pixels(picture)),
+            cell => self.engine.unshuffle(picture, cell).map(Seen::Cells),
+        }
+    }
+
+    /// The cells of `window`, which begins with one.
+    fn cells_of(&self, window: Window) -> Window {
+        let Window { y, x, height, width } = window;
+        assert!(y % self.cell == 0 && x % self.cell == 0, "a window that begins with a cell");
+        Window {
+            y: y / self.cell,
+            x: x / self.cell,
+            height: height.div_ceil(self.cell),
+            width: width.div_ceil(self.cell),
+        }
     }
 
     /// The engine.
@@ -53,6 +96,22 @@ impl<'e, E: Engine> Network<'e, E> {
 
     /// x + f(x).
     pub fn output(&self, params: &E::Tensor, x: &E::Tensor) -> Result<E::Tensor> {
+        let shape = self.engine.shape(x);
+        let out = self.output_of(params, &*self.seen(x)?)?;
+        if self.cell == 1 { Ok(out) } else { self.engine.shuffle(&out, self.cell, shape.h, shape.w) }
+    }
+
+    /// The loss of [`Network::loss_and_gradient`] alone.
+    ///
+    /// # Errors
+    /// A failing engine.
+    pub fn loss(&self, params: &E::Tensor, x: &E::Tensor, y: &E::Tensor, core: Window, count: usize) -> Result<f64> {
+        let output = self.output_of(params, &*self.seen(x)?)?;
+        self.engine.loss(self.engine.l1(&output, &*self.seen(y)?, self.cells_of(core), count)?.0)
+    }
+
+    /// x + f(x) of what the layers see.
+    fn output_of(&self, params: &E::Tensor, x: &E::Tensor) -> Result<E::Tensor> {
         let mut last: Option<E::Tensor> = None;
         for (l, &layer) in self.layers.iter().enumerate() {
             last = Some(self.layer_output(l, layer, params, last.as_ref().unwrap_or(x), x)?);
@@ -88,8 +147,9 @@ impl<'e, E: Engine> Network<'e, E> {
         count: usize,
         grad: &mut E::Tensor,
     ) -> Result<f64> {
+        let x = &*self.seen(x)?;
         let (mut activations, output) = self.forward(params, x)?;
-        let (loss, mut delta) = self.engine.l1(&output, y, core, count)?;
+        let (loss, mut delta) = self.engine.l1(&output, &*self.seen(y)?, self.cells_of(core), count)?;
         drop(output);
         for (l, &layer) in self.layers.iter().enumerate().rev() {
             // Each activation is dropped as soon as its layer is done: the next δ takes its place.
@@ -148,6 +208,7 @@ impl<'e, E: Engine> Network<'e, E> {
         x: &E::Tensor,
         product: &mut E::Tensor,
     ) -> Result<()> {
+        let x = &*self.seen(x)?;
         let count = self.layers.len();
         // Ra₁ … Ra_{L−1}; Ra₀ is zero and Ra_L is not needed.
         let mut tangents: Vec<E::Tensor> = Vec::with_capacity(count);
@@ -192,7 +253,7 @@ impl<'e, E: Engine> Network<'e, E> {
     /// The number of values that a [`Trace`] holds for each pixel of the input.
     pub fn trace_channels(&self) -> usize {
         let hidden: usize = self.layers.iter().skip(1).map(|layer| layer.input).sum();
-        2 * hidden + self.layers.last().map_or(0, |layer| layer.output)
+        (2 * hidden + self.layers.last().map_or(0, |layer| layer.output)).div_ceil(self.cell * self.cell)
     }
 
     /// The loss over the whole of x and y, its activations and deltas, and with `grad` (flat) its
@@ -208,9 +269,10 @@ impl<'e, E: Engine> Network<'e, E> {
         mut grad: Option<&mut E::Tensor>,
     ) -> Result<(f64, Trace<E::Tensor>)> {
         let shape = self.engine.shape(x);
-        let whole = Window { y: 0, x: 0, height: shape.h, width: shape.w };
+        let whole = self.cells_of(Window { y: 0, x: 0, height: shape.h, width: shape.w });
+        let x = &*self.seen(x)?;
         let (activations, output) = self.forward(params, x)?;
-        let (loss, mut delta) = self.engine.l1(&output, y, whole, shape.len())?;
+        let (loss, mut delta) = self.engine.l1(&output, &*self.seen(y)?, whole, shape.len())?;
         let mut deltas = Vec::with_capacity(self.layers.len());
         for (l, &layer) in self.layers.iter().enumerate().rev() {
             let input = if l == 0 { x } else { &activations[l - 1] };
@@ -256,8 +318,13 @@ mod tests {
 
     const ENGINE: Plain = PlainEngine::new();
 
-    fn case() -> Case {
-        let architecture = Architecture::new(vec![3, 4, 5, 3]).unwrap();
+    /// A network on pixels, and one on cells of them, which the rows do not come out even for.
+    fn cases() -> [Case; 2] {
+        [3, 12].map(case)
+    }
+
+    fn case(ends: usize) -> Case {
+        let architecture = Architecture::new(vec![ends, 4, 5, ends]).unwrap();
         let shape = Shape::new(2, 5, 6, 3);
         let x = ENGINE.upload(shape, &noise(shape.len(), 2, 1.0)).unwrap();
         let y = ENGINE.upload(shape, &noise(shape.len(), 3, 1.0)).unwrap();
@@ -287,20 +354,46 @@ mod tests {
 
     #[test]
     fn gradient_is_the_derivative_of_the_loss() {
-        let case = case();
-        let (_, gradient) = case.gradient(&case.params);
-        for seed in 10..16 {
-            let direction = noise(case.params.len(), seed, 1.0);
-            let [above, below] = both(&case.params, &direction, 1e-7);
-            let slope = (case.gradient(&above).0 - case.gradient(&below).0) / 2e-7;
-            let exact: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
-            assert!((slope - exact).abs() < 1e-6 * (1.0 + exact.abs()), "{slope} {exact}");
+        for case in cases() {
+            let (_, gradient) = case.gradient(&case.params);
+            for seed in 10..16 {
+                let direction = noise(case.params.len(), seed, 1.0);
+                let [above, below] = both(&case.params, &direction, 1e-7);
+                let slope = (case.gradient(&above).0 - case.gradient(&below).0) / 2e-7;
+                let exact: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+                assert!((slope - exact).abs() < 1e-6 * (1.0 + exact.abs()), "{slope} {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn cells_are_pixels_in_another_order() {
+        let (h, w, cell) = (5, 7, 2);
+        let values: Vec<f64> = (0..h * w).map(|v| v as f64).collect();
+        let x = ENGINE.upload(Shape::new(1, h, w, 1), &values).unwrap();
+        let cells = ENGINE.unshuffle(&x, cell).unwrap();
+        assert_eq!(ENGINE.shape(&cells), Shape::new(1, 3, 4, 4));
+        let made = ENGINE.download(&cells).unwrap();
+        assert_eq!(made[..8], [0.0, 1.0, 7.0, 8.0, 2.0, 3.0, 9.0, 10.0]);
+        // The last row and column twice.
+        assert_eq!(made[12..16], [6.0, 6.0, 13.0, 13.0]);
+        assert_eq!(made[44..], [34.0; 4]);
+        assert_eq!(ENGINE.download(&ENGINE.shuffle(&cells, cell, h, w).unwrap()).unwrap(), values);
+    }
+
+    #[test]
+    fn the_loss_alone_is_that_of_the_gradient() {
+        for case in cases() {
+            let network = Network::new(&ENGINE, &case.architecture);
+            let whole = Window { y: 0, x: 0, height: case.shape.h, width: case.shape.w };
+            let loss = network.loss(&case.flat(&case.params), &case.x, &case.y, whole, case.shape.len()).unwrap();
+            assert_eq!(loss, case.gradient(&case.params).0);
         }
     }
 
     #[test]
     fn a_trace_brings_the_same_gradient() {
-        let case = case();
+        let case = case(3);
         let network = Network::new(&ENGINE, &case.architecture);
         let mut grad = case.flat(&vec![0.0; case.params.len()]);
         let (loss, trace) = network.trace(&case.flat(&case.params), &case.x, &case.y, Some(&mut grad)).unwrap();
@@ -311,9 +404,8 @@ mod tests {
 
     #[test]
     fn hessian_vector_product_is_the_derivative_of_the_gradient() {
-        let case = case();
-        let network = Network::new(&ENGINE, &case.architecture);
-        for seed in 20..24 {
+        for (case, seed) in cases().iter().flat_map(|case| (20..24).map(move |seed| (case, seed))) {
+            let network = Network::new(&ENGINE, &case.architecture);
             let direction = noise(case.params.len(), seed, 1.0);
             let mut product = case.flat(&vec![0.0; case.params.len()]);
             let (params, vector) = (case.flat(&case.params), case.flat(&direction));

@@ -448,8 +448,10 @@ impl Model {
     /// Not a chain of channels from 3 to 3.
     pub fn network(&self) -> Result<Architecture> {
         let architecture: Architecture = self.architecture.parse()?;
-        if architecture.channels.first() != Some(&3) {
-            return Err(Error::input("its first and last number of channels must be 3 (red, green, blue)"));
+        if !architecture.takes_colours() {
+            return Err(Error::input(
+                "its first and last number of channels must be 3 (red, green, blue), or 12 or 48 for cells of 2 x 2 or 4 x 4 pixels",
+            ));
         }
         Ok(architecture)
     }

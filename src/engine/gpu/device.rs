@@ -103,13 +103,14 @@ pub(super) enum Work {
     Adam,
     Map,
     Place,
+    Shuffle,
     Step,
     Advance,
     Turn,
 }
 
 impl Work {
-    const ALL: [Work; 25] = [
+    const ALL: [Work; 26] = [
         Work::Pack,
         Work::Wide,
         Work::WideOdd,
@@ -132,6 +133,7 @@ impl Work {
         Work::Adam,
         Work::Map,
         Work::Place,
+        Work::Shuffle,
         Work::Step,
         Work::Advance,
         Work::Turn,
@@ -163,6 +165,7 @@ impl Work {
             Work::Adam => (shaders::ADAM.to_owned(), &[false, true, true, true]),
             Work::Map => (shaders::map(), &[false, false, true, true]),
             Work::Place => (shaders::PLACE.to_owned(), &[false, true]),
+            Work::Shuffle => (shaders::SHUFFLE.to_owned(), &[false, true]),
             Work::Step => (shaders::step(), &[false, true]),
             Work::Advance => (shaders::advance(), &[false, false, false, true, true]),
             Work::Turn => (shaders::turn(), &[false, false, false, true, true, true]),

@@ -81,6 +81,16 @@ impl GpuEngine {
         Ok(GpuTensor { shape, block: self.device.take(shape.len())? })
     }
 
+    /// `source` shuffled (`back` = 1) or unshuffled to a tensor of shape `to`; the pictures have shape `of`.
+    fn shuffled(&self, source: &GpuTensor, to: Shape, of: Shape, cell: usize, back: usize) -> Result<GpuTensor> {
+        let out = self.tensor(to)?;
+        if !to.is_empty() {
+            let numbers = [of.n, of.h, of.w, of.c, cell, back, 0, 0].map(U);
+            self.device.run(Work::Shuffle, &numbers, &[&source.block, &out.block], striding(to.len()))?;
+        }
+        Ok(out)
+    }
+
     /// gate(Σ W ∗ x + b) + residual, or with `transposed` gate(Σ Wᵀ ∗ δ).
     fn convolve(
         &self,
@@ -351,6 +361,17 @@ impl Engine for GpuEngine {
         let numbers = [size, side(from.shape, window.y, window.x), side(to.shape, y, x)].concat();
         let count = n * window.height * window.width * c;
         self.device.run(Work::Place, &numbers, &[&from.block, &to.block], striding(count))
+    }
+
+    fn unshuffle(&self, x: &GpuTensor, cell: usize) -> Result<GpuTensor> {
+        let from = x.shape;
+        let to = Shape { h: from.h.div_ceil(cell), w: from.w.div_ceil(cell), c: from.c * cell * cell, ..from };
+        self.shuffled(x, to, from, cell, 0)
+    }
+
+    fn shuffle(&self, cells: &GpuTensor, cell: usize, height: usize, width: usize) -> Result<GpuTensor> {
+        let to = Shape { h: height, w: width, c: cells.shape.c / (cell * cell), ..cells.shape };
+        self.shuffled(cells, to, to, cell, 1)
     }
 
     fn map(&self, map: &Map, image: &GpuTensor) -> Result<GpuTensor> {

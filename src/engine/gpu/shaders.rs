@@ -776,6 +776,43 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 }
 ";
 
+/// Pixel unshuffle, or with `back` pixel shuffle: each value of the result from its place in the source.
+/// `rows` × `columns` × `channels` are those of the pictures, not of the cells.
+pub const SHUFFLE: &str = "
+struct U {
+    images: u32, rows: u32, columns: u32, channels: u32,
+    cell: u32, back: u32, unused: u32, nothing: u32,
+}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> source: array<f32>;
+@group(0) @binding(2) var<storage, read_write> to: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let high = (u.rows + u.cell - 1u) / u.cell;
+    let wide = (u.columns + u.cell - 1u) / u.cell;
+    let deep = u.cell * u.cell * u.channels;
+    let count = select(u.images * high * wide * deep, u.images * u.rows * u.columns * u.channels, u.back == 1u);
+    for (var at = id.x; at < count; at += groups.x * 256u) {
+        if u.back == 1u {
+            let k = at % u.channels;
+            let x = at / u.channels % u.columns;
+            let y = at / (u.channels * u.columns) % u.rows;
+            let image = at / (u.channels * u.columns * u.rows);
+            let inner = (y % u.cell * u.cell + x % u.cell) * u.channels + k;
+            to[at] = source[((image * high + y / u.cell) * wide + x / u.cell) * deep + inner];
+        } else {
+            let k = at % u.channels;
+            let inner = at % deep / u.channels;
+            let x = min(at / deep % wide * u.cell + inner % u.cell, u.columns - 1u);
+            let y = min(at / (deep * wide) % high * u.cell + inner / u.cell, u.rows - 1u);
+            let image = at / (deep * wide * high);
+            to[at] = source[((image * u.rows + y) * u.columns + x) * u.channels + k];
+        }
+    }
+}
+";
+
 /// What conjugate gradients know of their step: ‖r‖², ‖p‖², the step length, how much of the last
 /// direction goes into the next, and 1 once there is nothing left to explain.
 pub const STATE: &str = "

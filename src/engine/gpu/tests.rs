@@ -264,6 +264,19 @@ fn windows_are_placed() {
     }
 }
 
+#[test]
+fn cells_are_shuffled() {
+    let Some(engine) = engine() else { return };
+    for (shape, cell) in [(Shape::new(2, 9, 13, 3), 2), (Shape::new(1, 8, 6, 3), 2), (Shape::new(3, 5, 11, 2), 4)] {
+        let x = both(&engine, shape, 3);
+        let cells =
+            Both { gpu: engine.unshuffle(&x.gpu, cell).unwrap(), plain: PLAIN.unshuffle(&x.plain, cell).unwrap() };
+        assert_close(&engine, "cells", &cells.gpu, &cells.plain, 0.0);
+        let back = engine.shuffle(&cells.gpu, cell, shape.h, shape.w).unwrap();
+        assert_close(&engine, "pixels", &back, &x.plain, 0.0);
+    }
+}
+
 /// Degradations of every kind: both phases, whole and real scales, uneven kernels.
 fn degradations() -> Vec<Degradation> {
     let uneven = Kernel::new(4, 9, (0..36).map(|i| (1 + i * 5 % 7) as f64 / 140.0).collect()).unwrap();

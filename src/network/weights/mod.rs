@@ -48,7 +48,7 @@ pub const MAX_BYTES: usize = 64 << 20;
 pub const MAX_UPDATES: usize = 10_000;
 
 /// The most passes through a network.
-pub const MAX_PASSES: usize = 3;
+pub const MAX_PASSES: usize = 8;
 
 /// The parameters of a network and what is known about them.
 #[derive(Clone, Debug, PartialEq)]
@@ -301,8 +301,8 @@ impl Weights {
     fn check(&self) -> std::result::Result<(), String> {
         let Weights { architecture, parameters, info } = self;
         Architecture::new(architecture.channels.clone()).map_err(|error| error.to_string())?;
-        if architecture.channels.first() != Some(&3) {
-            return Err(format!("the network {architecture} does not take pictures of 3 channels"));
+        if !architecture.takes_colours() {
+            return Err(format!("the network {architecture} takes neither pixels of 3 channels nor cells of them"));
         }
         info.check(architecture.depth())?;
         let count = self.layout().count(info.passes);
