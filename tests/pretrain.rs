@@ -113,6 +113,37 @@ fn passes(fit: bool) {
     assert!(error.contains("first/best.safetensors") && error.contains("at least 2"), "{error}");
 }
 
+/// All passes at once, on cells of pixels, with the gradient through the data steps.
+#[test]
+fn passes_are_trained_through_their_data_steps() {
+    let place = Place::new();
+    let through = |output: &str, more: &str| {
+        let start = format!(
+            "scale = 2\nfit = true\nstart = \"least-squares\"\ndownsample = \"direct\"\nthrough = true\n{more}"
+        );
+        let text = recipe(&place, 6, output).replace("scale = 2\n", &start).replace("3-8-8-3", "12-8-8-12");
+        let text = text.replace("every = 5\n", "every = 5\nkernels = [\"gaussian:2.0\"]\n");
+        text + "[degradation]\nkernels = \"gaussian\"\nnoise_share = 0.5\n"
+    };
+    place.train(&through("whole", "passes = 2\n"), false, 99, 1).unwrap();
+    place.train(&through("parts", "passes = 2\n"), false, 3, 1).unwrap();
+    place.train(&through("parts", "passes = 2\n"), true, 99, 2).unwrap();
+    place.assert_same("whole", "parts");
+    let weights = Weights::load(&place.path("whole/last.safetensors")).unwrap();
+    let (layout, parameters) = (weights.layout(), &weights.parameters);
+    assert_eq!((weights.info.passes, weights.architecture.cell(), parameters.len()), (2, 2, layout.count(2)));
+    // How both passes follow the blur was learned (the scale, among the features, is always 0).
+    for pass in 0..2 {
+        let own = &layout.one(parameters, pass)[layout.shared()..];
+        let moved = own.iter().filter(|v| **v != 0.0).count();
+        assert!(10 * moved >= 7 * own.len(), "{moved} of {}", own.len());
+    }
+    // A pass more begins as the last one.
+    let more = format!("passes = 3\ninitial = \"{}\"\n", place.path("whole/last.safetensors").display());
+    place.train(&through("more", &more), false, 99, 1).unwrap();
+    assert_eq!(Weights::load(&place.path("more/last.safetensors")).unwrap().info.passes, 3);
+}
+
 #[test]
 fn training_brings_the_loss_down_and_its_weights_are_ours() {
     let place = Place::new();

@@ -49,6 +49,9 @@ pub struct Trace<T> {
     deltas: Vec<T>,
 }
 
+/// What a forward pass leaves behind for [`Network::pull_back`]: a₁ … a_{L−1}.
+pub struct Activations<T>(Vec<T>);
+
 impl<'e, E: Engine> Network<'e, E> {
     /// The network of `architecture` on `engine`.
     pub fn new(engine: &'e E, architecture: &Architecture) -> Self {
@@ -148,9 +151,23 @@ impl<'e, E: Engine> Network<'e, E> {
         grad: &mut E::Tensor,
     ) -> Result<f64> {
         let x = &*self.seen(x)?;
-        let (mut activations, output) = self.forward(params, x)?;
-        let (loss, mut delta) = self.engine.l1(&output, &*self.seen(y)?, self.cells_of(core), count)?;
+        let (activations, output) = self.forward(params, x)?;
+        let (loss, delta) = self.engine.l1(&output, &*self.seen(y)?, self.cells_of(core), count)?;
         drop(output);
+        self.backward(params, x, activations, delta, grad)?;
+        self.engine.loss(loss)
+    }
+
+    /// Adds the gradient with respect to the parameters to `grad`, where `delta` is that with respect to
+    /// the output; returns δ₁.
+    fn backward(
+        &self,
+        params: &E::Tensor,
+        x: &E::Tensor,
+        mut activations: Vec<E::Tensor>,
+        mut delta: E::Tensor,
+        grad: &mut E::Tensor,
+    ) -> Result<E::Tensor> {
         for (l, &layer) in self.layers.iter().enumerate().rev() {
             // Each activation is dropped as soon as its layer is done: the next δ takes its place.
             let input = activations.pop();
@@ -159,7 +176,54 @@ impl<'e, E: Engine> Network<'e, E> {
                 delta = self.engine.conv_input_grad(layer, &[(&delta, params)], Gate::Where(input))?;
             }
         }
-        self.engine.loss(loss)
+        Ok(delta)
+    }
+
+    /// [`Network::output`], and what [`Network::pull_back`] needs of it.
+    ///
+    /// # Errors
+    /// A failing engine.
+    pub fn output_and_activations(
+        &self,
+        params: &E::Tensor,
+        x: &E::Tensor,
+    ) -> Result<(E::Tensor, Activations<E::Tensor>)> {
+        let shape = self.engine.shape(x);
+        let (activations, output) = self.forward(params, &*self.seen(x)?)?;
+        let output = if self.cell == 1 { output } else { self.engine.shuffle(&output, self.cell, shape.h, shape.w)? };
+        Ok((output, Activations(activations)))
+    }
+
+    /// The gradient with respect to the input `x` of what has the gradient `delta` with respect to its
+    /// output; that with respect to the parameters is added to `grad` (flat). Where the network sees cells,
+    /// the picture is to consist of whole ones.
+    ///
+    /// # Errors
+    /// A failing engine.
+    pub fn pull_back(
+        &self,
+        params: &E::Tensor,
+        x: &E::Tensor,
+        activations: Activations<E::Tensor>,
+        delta: E::Tensor,
+        grad: &mut E::Tensor,
+    ) -> Result<E::Tensor> {
+        let shape = self.engine.shape(x);
+        assert!(shape.h % self.cell == 0 && shape.w % self.cell == 0, "whole cells");
+        let cells = match self.cell {
+            1 => self.engine.duplicate(&delta)?,
+            cell => self.engine.unshuffle(&delta, cell)?,
+        };
+        let first = self.backward(params, &*self.seen(x)?, activations.0, cells, grad)?;
+        // Past the layers, where the input is added to the output, δ goes as it is.
+        let mut sum = delta;
+        if let Some(&layer) = self.layers.first() {
+            let through = self.engine.conv_input_grad(layer, &[(&first, params)], Gate::Linear)?;
+            let through =
+                if self.cell == 1 { through } else { self.engine.shuffle(&through, self.cell, shape.h, shape.w)? };
+            self.engine.axpy(0..shape.len(), 1.0, &through, &mut sum)?;
+        }
+        Ok(sum)
     }
 
     /// a₁ … a_{L−1} and the output.

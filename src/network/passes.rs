@@ -48,6 +48,14 @@ impl Passes {
         parameters[first..self.count(pass + 1)].copy_from_slice(&one[shared..]);
     }
 
+    /// Adds a gradient with respect to the parameters of pass `pass` by itself to that with respect to those
+    /// of all passes.
+    pub fn add<T: crate::Real>(&self, gradient: &mut [T], pass: usize, one: &[T]) {
+        let (shared, first) = (self.shared(), self.count(pass));
+        gradient[..shared].iter_mut().zip(one).for_each(|(sum, &value)| *sum += value);
+        gradient[first..].iter_mut().zip(&one[shared..]).for_each(|(sum, &value)| *sum += value);
+    }
+
     /// All parameters, from those of the passes `before` (none, or some) and those of the next by itself.
     pub fn join<T: Copy>(&self, before: &[T], next: &[T]) -> Vec<T> {
         let shared = if before.is_empty() { 0 } else { self.shared() };

@@ -121,6 +121,7 @@ mod tests {
             target: noise(values, 2, 1.0).iter().map(|v| v + 9.0).collect(),
             pass: 1,
             features: (0..6).map(feature).collect(),
+            cases: Vec::new(),
         };
         let params = noise(layout.count(2), 3, 0.4);
         let flat = Shape::flat(params.len());

@@ -12,6 +12,7 @@ pub mod pretrain;
 pub mod random;
 pub mod recipe;
 pub mod tensorboard;
+mod through;
 pub mod trainer;
 pub mod validation;
 

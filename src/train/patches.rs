@@ -36,6 +36,8 @@ pub struct Batch {
     pub pass: usize,
     /// Of the blurs of the step, each of as many patches that follow each other.
     pub features: Vec<[f64; FEATURES]>,
+    /// What made each patch small and its LR picture, where the gradient goes through all passes.
+    pub cases: Vec<(Case, Raster<f32>)>,
 }
 
 /// Makes patches.
@@ -54,13 +56,14 @@ pub struct Patches {
 }
 
 /// What makes a patch small.
-#[derive(Clone)]
-struct Case {
-    degradation: Degradation,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// Blur and downsampling.
+    pub degradation: Degradation,
     /// Of the noise, of [0, 1].
-    sigma: f64,
+    pub sigma: f64,
     /// Of the least-squares start.
-    lambda: f64,
+    pub lambda: f64,
 }
 
 /// A square of a photo, turned.
@@ -253,14 +256,19 @@ impl Patches {
         Ok(plan)
     }
 
-    /// Network input and HR target of a place; of a father's, those of the adaptation
-    /// to its LR photo: what is made of its son, and itself.
-    fn pair(&self, place: Place<'_>, case: &Case, seed: u64, pass: usize) -> Result<[Raster<f32>; 2]> {
+    /// Network input and HR target of a place, and the LR picture that the input is made of; of a father's,
+    /// those of the adaptation to its LR photo: what is made of its son, and itself.
+    fn pair(&self, place: Place<'_>, case: &Case, seed: u64, pass: usize) -> Result<[Raster<f32>; 3]> {
         let Place { photo, y, x, side, turn, of_a_son } = place;
         let scale = case.degradation.scale();
         // A father's margin is as wide in its own pixels.
         let margin = margin(scale, &self.degradation);
-        let around = if of_a_son { margin + (scale * margin as f64).ceil() as usize } else { margin };
+        let around = match (of_a_son, self.model.through) {
+            (true, _) => margin + (scale * margin as f64).ceil() as usize,
+            // A patch that goes through all passes is a photo of its own.
+            (_, true) => 0,
+            _ => margin,
+        };
         let (context, (y, x)) = surroundings(photo, (y, x), side, around, turn);
         let noise = Noise { sigma: case.sigma, seed };
         let low = degraded(&context, &case.degradation, noise, self.degradation.round);
@@ -273,7 +281,8 @@ impl Patches {
             (low, context, (y, x))
         };
         let input = self.input(case, &low, (target.height, target.width), pass)?;
-        Ok([input, target].map(|whole| whole.crop(y, x, self.patch, self.patch)))
+        let [input, target] = [input, target].map(|whole| whole.crop(y, x, self.patch, self.patch));
+        Ok([input, target, low])
     }
 
     /// The patches of step `step`, made on the threads of the pool that this is called in.
@@ -287,15 +296,18 @@ impl Patches {
             let seed = generator(self.seed, Purpose::Noise, step, index as u64).random();
             self.pair(*place, case, seed, pass)
         };
-        let pairs: Vec<[Raster<f32>; 2]> = plan.par_iter().enumerate().map(make).collect::<Result<_>>()?;
+        let pairs: Vec<[Raster<f32>; 3]> = plan.par_iter().enumerate().map(make).collect::<Result<_>>()?;
         let length = pairs.len() * self.patch * self.patch * 3;
         let each = plan.len() / self.blurs.unwrap_or(plan.len());
         let features = plan.iter().step_by(each).map(|(_, case)| case.degradation.features(case.lambda)).collect();
         let [input, target] = [(); 2].map(|()| Vec::with_capacity(length));
-        let mut batch = Batch { step, input, target, pass, features };
-        for [input, target] in pairs {
+        let mut batch = Batch { step, input, target, pass, features, cases: Vec::new() };
+        for ([input, target, low], (_, case)) in pairs.into_iter().zip(plan) {
             batch.input.extend_from_slice(&input.data);
             batch.target.extend_from_slice(&target.data);
+            if self.model.through {
+                batch.cases.push((case, low));
+            }
         }
         Ok(batch)
     }

@@ -19,6 +19,9 @@
 //!                                 # is trained
 //! together = true                 # all passes are trained, each step one of them in turn; what goes into
 //!                                 # a later one is still made by those in `earlier`; default false
+//! through = true                  # all passes are trained in each step, on the loss after the last one's
+//!                                 # data step (and 0.15 of that after the others'), with the gradient
+//!                                 # through passes and data steps; without `earlier`; default false
 //!
 //! [data]
 //! photos = ["train/a", { folder = "train/b", weight = 2, shrink = 1.5 }]
@@ -174,6 +177,9 @@ pub struct Model {
     /// Whether all passes are trained, each step one of them in turn.
     #[serde(default)]
     pub together: bool,
+    /// Whether all passes are trained on what the last one makes, with the gradient through all of them.
+    #[serde(default)]
+    pub through: bool,
 }
 
 /// How pixels are dropped, as written in a recipe.
@@ -430,7 +436,16 @@ impl Model {
 
     /// The pass that step `step` trains (from 0).
     pub fn pass(&self, step: u64) -> usize {
-        if self.together { (step % self.passes as u64) as usize } else { self.passes - 1 }
+        match (self.through, self.together) {
+            (true, _) => 0,
+            (_, true) => (step % self.passes as u64) as usize,
+            _ => self.passes - 1,
+        }
+    }
+
+    /// Whether the parameters of all passes are trained.
+    pub fn trains_all(&self) -> bool {
+        self.together || self.through
     }
 
     /// The number of parameters that are trained.
@@ -439,7 +454,7 @@ impl Model {
     /// As [`Self::network`].
     pub fn trained(&self) -> Result<usize> {
         let layout = self.layout()?;
-        Ok(if self.together { layout.count(self.passes) } else { layout.each() })
+        Ok(if self.trains_all() { layout.count(self.passes) } else { layout.each() })
     }
 
     /// The network; [`Recipe::check`] has made sure that it is one.
@@ -793,13 +808,18 @@ impl Recipe {
         if !(1..=MAX_PASSES).contains(&model.passes) {
             return no("[model] passes", format!("= {}: use 1 to {MAX_PASSES}", model.passes));
         }
-        if (model.passes > 1) != model.earlier.is_some() {
-            let what = if model.passes > 1 {
-                "is missing: name the weights of the passes before"
-            } else {
-                "is given, but passes = 1: leave it out"
+        if (model.passes > 1 && !model.through) != model.earlier.is_some() {
+            let what = match model.earlier {
+                None => "is missing: name the weights of the passes before, or train all with through = true",
+                Some(_) if model.through => "is given, but through = true trains all passes: use initial",
+                Some(_) => "is given, but passes = 1: leave it out",
             };
             return no("[model] earlier", what.to_owned());
+        }
+        if model.through && (model.together || self.meta.is_some() || !model.course().solves()) {
+            let what =
+                "is for start = \"least-squares\" or several passes, and neither for together = true nor for [meta]";
+            return no("[model] through", what.to_owned());
         }
         if model.together && !(model.passes > 1 && model.fit) {
             let what = "is for passes = 2 or more and fit = true: leave it out";
@@ -833,6 +853,11 @@ impl Recipe {
         }
         if !(8..=4096).contains(&data.patch) {
             return no("[data] patch", format!("= {}: use 8 to 4096 pixels (48 is usual)", data.patch));
+        }
+        let cell = model.network()?.cell();
+        if !data.patch.is_multiple_of(cell) {
+            let what = format!("= {}: the network sees cells, use a multiple of {cell}", data.patch);
+            return no("[data] patch", what);
         }
         if let Some(blurs) = data.blurs {
             if self.meta.is_some() {
@@ -1197,6 +1222,12 @@ folder = \"o\"
             (with("scale = 2", "scale = 2\ndownsample = \"direct\""), "downsample"),
             (with("scale = 2", "scale = 2\npasses = 2"), "[model] earlier"),
             (with("scale = 2", "scale = 2\nfit = true\ntogether = true"), "[model] together"),
+            (with("scale = 2", "scale = 2\nthrough = true"), "[model] through"),
+            (with("scale = 2", "scale = 2\npasses = 2\nthrough = true\nearlier = \"a\""), "[model] earlier"),
+            (
+                with("scale = 2", "scale = 2\narchitecture = \"12-64-12\"").replace("patch = 48", "patch = 47"),
+                "[data] patch",
+            ),
             (with("scale = 2", "scale = 2\narchitecture = \"3-64-4\""), "architecture"),
             (with("scale = 2", "scale = 2\narchitecture = \"1-64-1\""), "architecture"),
             (with("name = \"x\"", "name = \"a/b\""), "name"),

@@ -10,7 +10,7 @@ use super::photos::Photos;
 use super::random::{Purpose, generator, normal};
 use super::recipe::{Kernels, Meta, Recipe};
 use super::validation::Judge;
-use super::{meta_train, pretrain};
+use super::{meta_train, pretrain, through};
 use crate::adapt::Rates;
 use crate::engine::{AdamStep, Engine, Shape};
 use crate::network::weights::{Blurs, Info, Weights};
@@ -103,7 +103,7 @@ pub(super) fn train<E: Engine<Elem = f32>>(
     let folder = &recipe.output.folder;
     let earlier = earlier(recipe, folder, options.resume, observe)?;
     let makers = earlier_passes(recipe, &architecture)?;
-    let before = if recipe.model.together { Vec::new() } else { makers.clone() };
+    let before = if recipe.model.trains_all() { Vec::new() } else { makers.clone() };
     let first = match earlier {
         None => first_weights(recipe, &architecture, &before)?,
         Some(_) => Vec::new(),
@@ -271,7 +271,7 @@ fn first_weights(recipe: &Recipe, architecture: &Architecture, before: &[f32]) -
         let mut params = weights.layout().one(&weights.parameters, pass);
         // Parameters that are to follow the blur begin with not following it.
         params.resize(layout.each(), 0.0);
-        if recipe.model.together {
+        if recipe.model.trains_all() {
             return Ok(all_passes(&weights, &layout, recipe.model.passes, &params));
         }
         if !before.is_empty() {
@@ -289,7 +289,7 @@ fn first_weights(recipe: &Recipe, architecture: &Architecture, before: &[f32]) -
         let size = (gain / (9.0 * layer.input as f64)).sqrt() * if last { LAST_LAYER } else { 1.0 };
         params[layer.weight_range()].iter_mut().for_each(|v| *v = (size * normal(&mut random)) as f32);
     }
-    if recipe.model.together {
+    if recipe.model.trains_all() {
         return Ok((1..recipe.model.passes).fold(params.clone(), |all, _| layout.join(&all, &params)));
     }
     Ok(params)
@@ -396,6 +396,9 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
                 rates.learn(meta, &made.rates, own, optimiser.betas, step, decay);
                 made.loss
             }
+            _ if recipe.model.through => {
+                through::of_batch(&self.network, &tensors.params, recipe, &batch, &mut tensors.grad)?
+            }
             _ if recipe.model.fit => {
                 pretrain::fitted_gradient(&self.network, &tensors.params, recipe, &batch, &mut tensors.grad)?
             }
@@ -481,7 +484,7 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         }
         let (Some(best), Some(judge)) = (self.state.best, &self.last_judge) else { return Ok(()) };
         let weights = Weights::load(&folder.join(BEST))?;
-        let own = if self.recipe.model.together {
+        let own = if self.recipe.model.trains_all() {
             weights.parameters
         } else {
             weights.layout().one(&weights.parameters, self.recipe.model.passes - 1)
