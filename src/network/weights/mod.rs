@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `format` | `mzsr-weights-1` |
 //! | `name` | what to call them |
-//! | `architecture` | channels: `3-64-64-64-64-64-64-64-3` |
+//! | `architecture` | channels: `3-64-64-64-64-64-64-64-3`; 12 or 48 at the ends: it sees cells of 2 × 2 or 4 × 4 pixels ([`Architecture::cell`]) |
 //! | `scale` | `2`, or a range: `2..4` |
 //! | `downsample` | `direct` or `bicubic` |
 //! | `kernels` | `true` if trained over blur kernels, `false` if without blur, `both` if both |
@@ -21,8 +21,8 @@
 //! | `provenance` | where they come from |
 //!
 //! With several passes the tensors of the second are called `pass2.conv1.weight`, …; with `fit` there are
-//! `conv1.weight.fit`, `conv1.bias.fit`, `conv2.scale.fit`, `conv2.bias.fit`, … too, and later passes
-//! have no others.
+//! `conv1.weight.fit`, `conv1.bias.fit`, `conv2.scale.fit`, `conv2.bias.fit`, … too (with cells
+//! `conv1.scale.fit`), and later passes have no others.
 //!
 //! `scale`, `downsample` and `kernels` are absent together when nobody recorded them.
 //!
