@@ -49,6 +49,14 @@ pub(super) struct Blur<T> {
 /// A picture with its edges continued, rows sorted by phase.
 pub(super) struct Continued<T>(Vec<T>);
 
+/// What [`Blur::normal`] works in. Large memory that is asked for and given back in every step of a solve
+/// costs as much as the step.
+pub(super) struct Scratch<T> {
+    /// Rows of the result with zeros on both sides.
+    lines: Vec<T>,
+    spread: Continued<T>,
+}
+
 impl<T: Real> Blur<T> {
     pub fn new(kernel: &Kernel, step: usize, height: usize, width: usize, channels: usize) -> Self {
         let (size, centre) = ((kernel.height, kernel.width), (kernel.height / 2, kernel.width / 2));
@@ -95,14 +103,23 @@ impl<T: Real> Blur<T> {
 
     /// Eᵀ Cᵀ low.
     pub fn adjoint(&self, low: &Raster<T>) -> Raster<T> {
-        self.fold(&self.spread(low))
+        let mut scratch = self.scratch();
+        self.spread(low, &mut scratch);
+        self.fold(&scratch.spread)
     }
 
-    /// C E Eᵀ Cᵀ low, and ‖Eᵀ Cᵀ low‖².
-    pub fn normal(&self, low: &Raster<T>) -> (Raster<T>, f64) {
-        let mut spread = self.spread(low);
-        let size = self.fold_and_extend(&mut spread);
-        (self.correlate(&spread), size)
+    /// What [`Blur::normal`] works in.
+    pub fn scratch(&self) -> Scratch<T> {
+        let line = (self.zeros.0 + self.low.1 + self.zeros.1) * self.channels;
+        Scratch { lines: vec![T::zero(); line * self.low.0 + SLACK], spread: Continued(self.continued().0) }
+    }
+
+    /// C E Eᵀ Cᵀ low into `out`, whatever it shows; ‖Eᵀ Cᵀ low‖².
+    pub fn normal(&self, low: &Raster<T>, scratch: &mut Scratch<T>, out: &mut Raster<T>) -> f64 {
+        self.spread(low, scratch);
+        let size = self.fold_and_extend(&mut scratch.spread);
+        self.correlate_into(&scratch.spread, out);
+        size
     }
 
     /// An empty continued picture with the slack that [`accumulate`] reads, and its length without.
@@ -136,29 +153,37 @@ impl<T: Real> Blur<T> {
     /// C padded.
     fn correlate(&self, padded: &Continued<T>) -> Raster<T> {
         let mut out = Raster::new(self.low.0, self.low.1, self.channels);
+        self.correlate_into(padded, &mut out);
+        out
+    }
+
+    /// The same into a picture of the result's size, whatever it shows.
+    fn correlate_into(&self, padded: &Continued<T>, out: &mut Raster<T>) {
+        assert_eq!((out.height, out.width, out.channels), (self.low.0, self.low.1, self.channels), "the blurred size");
         let length = self.row_length();
         out.data.par_chunks_mut(self.low.1 * self.channels).enumerate().with_min_len(LEAST_ROWS).for_each(
             |(i, out)| {
+                out.fill(T::zero());
                 for (ky, taps) in self.forward.iter().enumerate() {
                     let y = self.step * i + ky;
                     accumulate(out, &padded.0[y * length..], taps);
                 }
             },
         );
-        out
     }
 
     /// Cᵀ low.
-    fn spread(&self, low: &Raster<T>) -> Continued<T> {
+    fn spread(&self, low: &Raster<T>, scratch: &mut Scratch<T>) {
         assert_eq!((low.height, low.width, low.channels), (self.low.0, self.low.1, self.channels), "the blurred size");
         let channels = self.channels;
         let (before, line) = (self.zeros.0 * channels, (self.zeros.0 + self.low.1 + self.zeros.1) * channels);
-        let mut lines = vec![T::zero(); line * self.low.0 + SLACK];
+        let Scratch { lines, spread: Continued(out) } = scratch;
         for (i, out) in lines.chunks_exact_mut(line).take(self.low.0).enumerate() {
             out[before..before + self.low.1 * channels].copy_from_slice(low.row(i));
         }
-        let (mut out, length) = self.continued();
+        let (lines, length) = (&*lines, out.len() - SLACK);
         out[..length].par_chunks_mut(self.row_length()).enumerate().with_min_len(LEAST_ROWS).for_each(|(y, out)| {
+            out.fill(T::zero());
             // Row y is read by row i of the result through row ky = y − step · i of the kernel.
             for ky in (y % self.step..self.size.0.min(y + 1)).step_by(self.step) {
                 let i = (y - ky) / self.step;
@@ -170,7 +195,6 @@ impl<T: Real> Blur<T> {
                 }
             }
         });
-        Continued(out)
     }
 
     /// Eᵀ padded.

@@ -1,12 +1,12 @@
 //! The exact adjoint of D, and the least-squares upscale that needs no network.
 
 use super::blur::{Blur, square};
-use super::taps::{Taps, resample};
+use super::taps::{Taps, resample, resample_into};
 use super::{Degradation, Downsample};
 use crate::{Raster, Real};
 
-/// D(Dᵀ(·)) and ‖Dᵀ(·)‖².
-type Normal<'a, T> = Box<dyn Fn(&Raster<T>) -> (Raster<T>, f64) + 'a>;
+/// D(Dᵀ(·)) into a picture of that size, whatever it shows; ‖Dᵀ(·)‖².
+type Normal<'a, T> = Box<dyn FnMut(&Raster<T>, &mut Raster<T>) -> f64 + 'a>;
 
 impl Degradation {
     /// Dᵀ(low) for D from `height` × `width`: ⟨D x, y⟩ = ⟨x, Dᵀ y⟩, edges included.
@@ -44,12 +44,36 @@ impl Degradation {
     fn normal<T: Real>(&self, height: usize, width: usize, channels: usize) -> Normal<'_, T> {
         if let (Some(kernel), Downsample::Direct, Some(step)) = (self.kernel(), self.downsample(), self.whole_scale()) {
             let blur = Blur::new(kernel, step, height, width, channels);
-            return Box::new(move |low| blur.normal(low));
+            let mut scratch = blur.scratch();
+            return Box::new(move |low, out| blur.normal(low, &mut scratch, out));
         }
-        Box::new(move |low| {
-            let high = self.adjoint(low, height, width);
-            (self.apply(&high), square(&high.data))
-        })
+        if self.downsample() == Downsample::Direct {
+            return Box::new(move |low, out| {
+                let high = self.adjoint(low, height, width);
+                *out = self.apply(&high);
+                square(&high.data)
+            });
+        }
+        let down = [height, width].map(|size| Taps::resize(size, 1.0 / self.scale(), 0..self.low_size(size)));
+        let up = [down[0].transposed(height), down[1].transposed(width)];
+        let mut high = Raster::new(height, width, channels);
+        match self.kernel() {
+            None => Box::new(move |low, out| {
+                resample_into(low, &up[0], &up[1], &mut high);
+                resample_into(&high, &down[0], &down[1], out);
+                square(&high.data)
+            }),
+            Some(kernel) => {
+                let blur = Blur::new(kernel, 1, height, width, channels);
+                let (mut scratch, mut blurred) = (blur.scratch(), high.clone());
+                Box::new(move |low, out| {
+                    resample_into(low, &up[0], &up[1], &mut high);
+                    let size = blur.normal(&high, &mut scratch, &mut blurred);
+                    resample_into(&blurred, &down[0], &down[1], out);
+                    size
+                })
+            }
+        }
     }
 }
 
@@ -97,18 +121,22 @@ impl LeastSquares {
         let mut s = sized(degradation.apply(&prior), low.height, low.width);
         s.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y - *d);
         let (rows, columns) = (degradation.low_size(prior.height), degradation.low_size(prior.width));
-        let whole = degradation.normal::<T>(prior.height, prior.width, prior.channels);
-        let normal = |seen: &Raster<T>| {
+        let mut whole = degradation.normal::<T>(prior.height, prior.width, prior.channels);
+        let mut normal = |seen: &Raster<T>, out: &mut Raster<T>| {
             if (rows, columns) == (low.height, low.width) {
-                return whole(seen);
+                return whole(seen, out);
             }
-            let (made, size) = whole(&sized(seen.clone(), rows, columns));
-            (sized(made, low.height, low.width), size)
+            let mut made = Raster::new(rows, columns, seen.channels);
+            let size = whole(&sized(seen.clone(), rows, columns), &mut made);
+            *out = sized(made, low.height, low.width);
+            size
         };
         let lambda = T::of(self.lambda);
         let mut z = Raster::<T>::new(s.height, s.width, s.channels);
         let mut q = s.clone();
-        let (mut normal_q, mut residual) = normal(&s);
+        let mut normal_q = Raster::<T>::new(s.height, s.width, s.channels);
+        let mut residual = normal(&s, &mut normal_q);
+        let mut normal_s = normal_q.clone();
         let mut direction = residual;
         for step in 0..self.steps {
             let along = square(&normal_q.data) + self.lambda * direction;
@@ -124,7 +152,7 @@ impl LeastSquares {
             for (s, (&q, &g)) in s.data.iter_mut().zip(q.data.iter().zip(&normal_q.data)) {
                 *s -= alpha * (g + lambda * q);
             }
-            let (normal_s, next) = normal(&s);
+            let next = normal(&s, &mut normal_s);
             let ratio = next / residual;
             let beta = T::of(ratio);
             q.data.iter_mut().zip(&s.data).for_each(|(q, &s)| *q = s + beta * *q);

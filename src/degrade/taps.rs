@@ -118,9 +118,16 @@ impl<W: Copy> Taps<W> {
 /// `rows` down the columns, then `columns` along the rows.
 pub(super) fn resample<T: Real>(image: &Raster<T>, rows: &Taps, columns: &Taps) -> Raster<T> {
     let mut out = Raster::new(rows.len(), columns.len(), image.channels);
+    resample_into(image, rows, columns, &mut out);
+    out
+}
+
+/// The same into a picture of the result's size, whatever it shows.
+pub(super) fn resample_into<T: Real>(image: &Raster<T>, rows: &Taps, columns: &Taps, out: &mut Raster<T>) {
+    assert_eq!((out.height, out.width, out.channels), (rows.len(), columns.len(), image.channels), "the size");
     let length = out.width * out.channels;
     if out.data.is_empty() {
-        return out;
+        return;
     }
     let weight: Vec<T> = columns.weight.iter().map(|&w| T::of(w)).collect();
     out.data.par_chunks_mut(length).enumerate().with_min_len(8).for_each_init(
@@ -147,7 +154,6 @@ pub(super) fn resample<T: Real>(image: &Raster<T>, rows: &Taps, columns: &Taps) 
             }
         },
     );
-    out
 }
 
 /// The horizontal pass for a number of channels known to the compiler.
