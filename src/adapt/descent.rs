@@ -4,7 +4,7 @@ use super::course::cut;
 use super::son::{SEEN, Son, with_halo};
 use super::{Event, Rates};
 use crate::engine::{Engine, Shape, Window};
-use crate::network::Network;
+use crate::network::{Network, Seen};
 use crate::{Error, Result};
 
 /// How often a rate is halved before an update is given up.
@@ -27,25 +27,9 @@ pub struct Descent<'a, E: Engine> {
 }
 
 struct Tile<'a, T> {
-    input: Part<'a, T>,
-    target: Part<'a, T>,
+    input: Seen<'a, T>,
+    target: Seen<'a, T>,
     core: Window,
-}
-
-/// A picture as a whole, or a part of one.
-enum Part<'a, T> {
-    Whole(&'a T),
-    Cut(T),
-}
-
-impl<T> std::ops::Deref for Part<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        match self {
-            Part::Whole(whole) => whole,
-            Part::Cut(part) => part,
-        }
-    }
 }
 
 impl<'a, E: Engine> Descent<'a, E> {
@@ -64,9 +48,9 @@ impl<'a, E: Engine> Descent<'a, E> {
                 count += core.height * core.width * shape.c;
                 let part = |whole| {
                     if (seen.height, seen.width) == (shape.h, shape.w) {
-                        return Ok(Part::Whole(whole));
+                        return Ok(Seen::Whole(whole));
                     }
-                    cut(engine, whole, seen).map(Part::Cut)
+                    cut(engine, whole, seen).map(Seen::Made)
                 };
                 loaded.push(Tile {
                     input: part(&son.input)?,

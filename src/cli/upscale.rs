@@ -175,7 +175,7 @@ impl Args {
         let updates = self.updates.or(weights.info.updates).unwrap_or(DEFAULT_UPDATES);
         if !self.talk.quiet {
             let name = &weights.info.name;
-            if self.lambda.is_some() && weights.info.start == Start::Bicubic && weights.info.passes == 1 {
+            if self.lambda.is_some() && !weights.info.solves() {
                 warn(&format!("--lambda has no effect: weights {name} begin with the bicubic upscale"));
             }
             let unused = [("--rates", self.rates.is_some()), ("--adapt-pixels", self.adapt_pixels.is_some())];

@@ -8,16 +8,31 @@ use std::f64::consts::PI;
 pub const FEATURES: usize = 10;
 
 /// How much of each wave is left, for waves of so many radians a pixel along rows and columns: the
-/// kernel's modulation transfer function |Σ k(x, y) exp(−i (u x + v y))| / Σ k.
-fn transfer(kernel: &Kernel, u: f64, v: f64) -> f64 {
-    let (mut real, mut imaginary, mut sum) = (0.0, 0.0, 0.0);
-    for (y, row) in kernel.data.chunks_exact(kernel.width).enumerate() {
-        for (x, &weight) in row.iter().enumerate() {
-            let (sin, cos) = (u * x as f64 + v * y as f64).sin_cos();
-            (real, imaginary, sum) = (real + weight * cos, imaginary + weight * sin, sum + weight);
-        }
+/// kernel's modulation transfer function |Σ k(x, y) exp(−i (u x + v y))| / Σ k. Sums along the rows come
+/// first, so that many frequencies along columns cost little each.
+pub(super) struct Transfer {
+    sums: Vec<(f64, f64)>,
+    all: f64,
+}
+
+impl Transfer {
+    /// For waves of `u` along rows.
+    pub fn along(kernel: &Kernel, u: f64) -> Self {
+        let waves: Vec<(f64, f64)> = (0..kernel.width).map(|x| (u * x as f64).sin_cos()).collect();
+        let sums = kernel.data.chunks_exact(kernel.width).map(|row| {
+            row.iter().zip(&waves).fold((0.0, 0.0), |(re, im), (k, (sin, cos))| (re + k * cos, im - k * sin))
+        });
+        Transfer { sums: sums.collect(), all: kernel.data.iter().sum() }
     }
-    f64::hypot(real, imaginary) / sum
+
+    /// And of `v` along columns.
+    pub fn at(&self, v: f64) -> f64 {
+        let (re, im) = self.sums.iter().enumerate().fold((0.0, 0.0), |(re, im), (y, (a, b))| {
+            let (sin, cos) = (v * y as f64).sin_cos();
+            (re + a * cos + b * sin, im + b * cos - a * sin)
+        });
+        f64::hypot(re, im) / self.all
+    }
 }
 
 impl Degradation {
@@ -32,7 +47,8 @@ impl Degradation {
             for direction in 0..4 {
                 let (sin, cos) = (f64::from(direction) * PI / 4.0).sin_cos();
                 let frequency = share * PI / self.scale();
-                let left = self.kernel().map_or(1.0, |kernel| transfer(kernel, frequency * cos, frequency * sin));
+                let left = |kernel| Transfer::along(kernel, frequency * cos).at(frequency * sin);
+                let left = self.kernel().map_or(1.0, left);
                 features[4 * i + direction as usize] = left - 0.5;
             }
         }

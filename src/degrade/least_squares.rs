@@ -30,7 +30,7 @@ impl Degradation {
                 }
             },
             (kernel, _) => {
-                let axis = |size| Taps::resize(size, 1.0 / self.scale(), 0..self.low_size(size)).transposed(size);
+                let axis = |size| self.shrinking(size).transposed(size);
                 let up = resample(low, &axis(height), &axis(width));
                 match kernel {
                     None => up,
@@ -38,6 +38,11 @@ impl Degradation {
                 }
             }
         }
+    }
+
+    /// The bicubic downsampling of an axis.
+    fn shrinking(&self, size: usize) -> Taps {
+        Taps::resize(size, 1.0 / self.scale(), 0..self.low_size(size))
     }
 
     /// D(Dᵀ(·)) and ‖Dᵀ(·)‖² of degraded pictures of `height` × `width` with `channels` channels.
@@ -54,7 +59,7 @@ impl Degradation {
                 square(&high.data)
             });
         }
-        let down = [height, width].map(|size| Taps::resize(size, 1.0 / self.scale(), 0..self.low_size(size)));
+        let down = [height, width].map(|size| self.shrinking(size));
         let up = [down[0].transposed(height), down[1].transposed(width)];
         let mut high = Raster::new(height, width, channels);
         match self.kernel() {

@@ -1,8 +1,8 @@
 //! How noisy a photo is.
 
+use super::features::Transfer;
 use super::taps::cubic;
 use super::{Degradation, Downsample};
-use crate::kernel::Kernel;
 use crate::{Raster, Real};
 use std::f64::consts::PI;
 
@@ -63,11 +63,11 @@ impl Degradation {
         let mut sum = 0.0;
         for (i, &across) in along.iter().enumerate() {
             let u = frequency(i);
-            let blur = self.kernel.as_ref().map(|kernel| Columns::new(kernel, u));
+            let blur = self.kernel.as_ref().map(|kernel| Transfer::along(kernel, 2.0 * PI * u));
             for (j, &down) in along.iter().enumerate() {
-                let v = frequency(j);
+                let (v, wave) = (frequency(j), 2.0 * PI * frequency(j));
                 // The other two quadrants are the mirror images of these two.
-                let left = blur.as_ref().map_or(1.0, |blur| 0.5 * (blur.power(v) + blur.power(-v)));
+                let left = blur.as_ref().map_or(1.0, |blur| 0.5 * (blur.at(wave).powi(2) + blur.at(-wave).powi(2)));
                 sum += down * across * left / (36.0 * (u * u + v * v));
             }
         }
@@ -99,33 +99,6 @@ impl Degradation {
     }
 }
 
-/// A kernel's sums along its rows with a wave of one frequency across them, so that those of many
-/// frequencies down cost little each.
-struct Columns {
-    sums: Vec<(f64, f64)>,
-    all: f64,
-}
-
-impl Columns {
-    /// For `u` cycles a pixel along rows.
-    fn new(kernel: &Kernel, u: f64) -> Self {
-        let waves: Vec<(f64, f64)> = (0..kernel.width).map(|x| (2.0 * PI * u * x as f64).sin_cos()).collect();
-        let sums = kernel.data.chunks_exact(kernel.width).map(|row| {
-            row.iter().zip(&waves).fold((0.0, 0.0), |(re, im), (k, (sin, cos))| (re + k * cos, im - k * sin))
-        });
-        Columns { sums: sums.collect(), all: kernel.data.iter().sum() }
-    }
-
-    /// The power that is left of that wave with `v` cycles a pixel along columns.
-    fn power(&self, v: f64) -> f64 {
-        let (re, im) = self.sums.iter().enumerate().fold((0.0, 0.0), |(re, im), (y, (a, b))| {
-            let (sin, cos) = (2.0 * PI * v * y as f64).sin_cos();
-            (re + a * cos + b * sin, im + b * cos - a * sin)
-        });
-        (re * re + im * im) / (self.all * self.all)
-    }
-}
-
 fn square<T: Real>(photo: &Raster<T>, top: usize, left: usize, channel: usize) -> Option<f64> {
     let at = |y: usize, x: usize| photo.pixel(top + y, left + x)[channel].wide();
     let clipped = (0..SIDE * SIDE).any(|i| !(1e-9..=1.0 - 1e-9).contains(&at(i / SIDE, i % SIDE)));
@@ -146,6 +119,7 @@ fn square<T: Real>(photo: &Raster<T>, top: usize, left: usize, channel: usize) -
 mod tests {
     use super::*;
     use crate::degrade::{LeastSquares, Noise};
+    use crate::kernel::Kernel;
 
     /// A photo with smooth and busy parts.
     fn photo() -> Raster<f64> {

@@ -198,7 +198,7 @@ fn mzsr(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Re
     let mut hash = Sha256::new();
     hash.update(format!("mzsr updates {updates} rates {:?} weights ", rates.0));
     identify(&mut hash, &weights);
-    if weights.info.start == Start::LeastSquares || weights.info.passes > 1 {
+    if weights.info.solves() {
         // How λ follows from the picture is no part of the weights.
         hash.update("λ beyond texture ");
     }

@@ -14,7 +14,7 @@ pub use fit::Fit;
 pub use passes::Passes;
 
 use crate::Result;
-use crate::engine::{Engine, Gate, Layer, Window};
+use crate::engine::{Engine, Gate, Layer, Shape, Window};
 
 /// The network on an engine. Parameters are flat tensors, [`Architecture::layers`] says what lies
 /// where; pictures are n × h × w × 3, also where the network sees cells of them (of odd sizes the last
@@ -25,18 +25,18 @@ pub struct Network<'e, E: Engine> {
     cell: usize,
 }
 
-/// A picture as it is, or its cells.
-enum Seen<'a, T> {
-    Pixels(&'a T),
-    Cells(T),
+/// A picture as it is, or what was made of it: a part, its cells.
+pub(crate) enum Seen<'a, T> {
+    Whole(&'a T),
+    Made(T),
 }
 
 impl<T> std::ops::Deref for Seen<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
         match self {
-            Seen::Pixels(pixels) => pixels,
-            Seen::Cells(cells) => cells,
+            Seen::Whole(whole) => whole,
+            Seen::Made(made) => made,
         }
     }
 }
@@ -65,9 +65,14 @@ impl<'e, E: Engine> Network<'e, E> {
 
     fn seen<'t>(&self, picture: &'t E::Tensor) -> Result<Seen<'t, E::Tensor>> {
         match self.cell {
-            1 => Ok(Seen::Pixels(picture)),
-            cell => self.engine.unshuffle(picture, cell).map(Seen::Cells),
+            1 => Ok(Seen::Whole(picture)),
+            cell => self.engine.unshuffle(picture, cell).map(Seen::Made),
         }
+    }
+
+    /// The picture of `shape`'s size that the layers' output, or a δ before them, is of.
+    fn pixels(&self, seen: E::Tensor, shape: Shape) -> Result<E::Tensor> {
+        if self.cell == 1 { Ok(seen) } else { self.engine.shuffle(&seen, self.cell, shape.h, shape.w) }
     }
 
     /// The cells of `window`, which begins with one.
@@ -99,9 +104,7 @@ impl<'e, E: Engine> Network<'e, E> {
 
     /// x + f(x).
     pub fn output(&self, params: &E::Tensor, x: &E::Tensor) -> Result<E::Tensor> {
-        let shape = self.engine.shape(x);
-        let out = self.output_of(params, &*self.seen(x)?)?;
-        if self.cell == 1 { Ok(out) } else { self.engine.shuffle(&out, self.cell, shape.h, shape.w) }
+        self.pixels(self.output_of(params, &*self.seen(x)?)?, self.engine.shape(x))
     }
 
     /// The loss of [`Network::loss_and_gradient`] alone.
@@ -188,10 +191,8 @@ impl<'e, E: Engine> Network<'e, E> {
         params: &E::Tensor,
         x: &E::Tensor,
     ) -> Result<(E::Tensor, Activations<E::Tensor>)> {
-        let shape = self.engine.shape(x);
         let (activations, output) = self.forward(params, &*self.seen(x)?)?;
-        let output = if self.cell == 1 { output } else { self.engine.shuffle(&output, self.cell, shape.h, shape.w)? };
-        Ok((output, Activations(activations)))
+        Ok((self.pixels(output, self.engine.shape(x))?, Activations(activations)))
     }
 
     /// The gradient with respect to the input `x` of what has the gradient `delta` with respect to its
@@ -219,8 +220,7 @@ impl<'e, E: Engine> Network<'e, E> {
         let mut sum = delta;
         if let Some(&layer) = self.layers.first() {
             let through = self.engine.conv_input_grad(layer, &[(&first, params)], Gate::Linear)?;
-            let through =
-                if self.cell == 1 { through } else { self.engine.shuffle(&through, self.cell, shape.h, shape.w)? };
+            let through = self.pixels(through, shape)?;
             self.engine.axpy(0..shape.len(), 1.0, &through, &mut sum)?;
         }
         Ok(sum)
@@ -357,7 +357,6 @@ impl<'e, E: Engine> Network<'e, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Shape;
     use crate::engine::plain::{PlainEngine, PlainTensor};
 
     type Plain = PlainEngine<f64>;

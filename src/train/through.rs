@@ -24,9 +24,9 @@ pub(super) struct Pair<'a, T> {
     pub target: T,
 }
 
-/// The sum of the mean absolute errors after each pass and its data step, those before the last
-/// 0.15 times, over `share` pictures; the gradient with respect to the parameters of pass p, `params[p]`,
-/// is added to `grads[p]`.
+/// The sum of the absolute errors after each pass and its data step, those before the last 0.15 times; the
+/// gradient with respect to the parameters of pass p, `params[p]`, is added to `grads[p]`. (Sums and no
+/// means: conjugate gradients stop at what is next to nothing.)
 ///
 /// A data step is x = (DᵀD + μ)⁻¹ (Dᵀ y + μ x₁), so what has the gradient g with respect to x has
 /// μ (DᵀD + μ)⁻¹ g with respect to x₁: the data step of g itself with y = 0. (Both by the same few steps of
@@ -39,7 +39,6 @@ pub(super) fn gradient<E: Engine>(
     course: &Course,
     params: &[E::Tensor],
     pair: &Pair<'_, E::Tensor>,
-    share: usize,
     grads: &mut [E::Tensor],
 ) -> Result<f64> {
     let (engine, Pair { degradation, low, start, target }) = (network.engine(), pair);
@@ -53,12 +52,10 @@ pub(super) fn gradient<E: Engine>(
         traces.push(activations);
         inputs.push(x);
         x = course.data_step(engine, degradation, low, made)?;
-        // As if of one value: conjugate gradients stop at what is next to nothing.
         losses.push(engine.l1(&x, target, whole, 1)?);
     }
     let nothing = engine.zeros(engine.shape(low))?;
     let all = 0..shape.len();
-    let scale = 1.0 / (shape.len() * share) as f64;
     let mut sum = 0.0;
     // The gradient with respect to what the pass at hand makes, after its data step.
     let mut gradient = engine.zeros(shape)?;
@@ -67,18 +64,14 @@ pub(super) fn gradient<E: Engine>(
             break;
         };
         engine.axpy(all.clone(), weight(pass), &delta, &mut gradient)?;
-        let mut made = course.data_step(engine, degradation, &nothing, gradient)?;
-        let own = &mut grads[pass];
-        // The parameters' share of the gradient is as small as the loss's.
-        engine.scale(all.clone(), scale, &mut made)?;
-        gradient = network.pull_back(&params[pass], &input, activations, made, own)?;
-        engine.scale(all.clone(), 1.0 / scale, &mut gradient)?;
-        sum += weight(pass) * scale * engine.loss(loss)?;
+        let made = course.data_step(engine, degradation, &nothing, gradient)?;
+        gradient = network.pull_back(&params[pass], &input, activations, made, &mut grads[pass])?;
+        sum += weight(pass) * engine.loss(loss)?;
     }
     Ok(sum)
 }
 
-/// The loss of a batch; its gradient is added to `grad` (flat, of all passes).
+/// The loss of a batch, in means; its gradient is added to `grad` (flat, of all passes).
 pub(super) fn of_batch<E: Engine<Elem = f32>>(
     network: &Network<'_, E>,
     params: &E::Tensor,
@@ -101,7 +94,7 @@ pub(super) fn of_batch<E: Engine<Elem = f32>>(
         let part = |values: &[f32]| engine.upload(shape, &values[number * shape.len()..][..shape.len()]);
         let (start, target) = (part(&batch.input)?, part(&batch.target)?);
         let pair = Pair { degradation, low: load(engine, low)?, start, target };
-        loss += gradient(network, &course, &params, &pair, batch.cases.len(), &mut grads)?;
+        loss += gradient(network, &course, &params, &pair, &mut grads)?;
         for (pass, own) in grads.iter().enumerate() {
             let mut own = engine.download(own)?;
             if model.fit {
@@ -114,8 +107,9 @@ pub(super) fn of_batch<E: Engine<Elem = f32>>(
         }
     }
     let all = engine.upload(Shape::flat(sum.len()), &sum)?;
-    engine.axpy(0..sum.len(), 1.0, &all, grad)?;
-    Ok(loss)
+    let scale = 1.0 / batch.target.len() as f64;
+    engine.axpy(0..sum.len(), scale, &all, grad)?;
+    Ok(scale * loss)
 }
 
 #[cfg(test)]
@@ -156,7 +150,7 @@ mod tests {
             let at = |values: &[Vec<f64>]| {
                 let params: Vec<_> = values.iter().map(|values| flat(values)).collect();
                 let mut grads: Vec<_> = values.iter().map(|values| flat(&vec![0.0; values.len()])).collect();
-                let loss = gradient(&network, &course, &params, &pair, 2, &mut grads).unwrap();
+                let loss = gradient(&network, &course, &params, &pair, &mut grads).unwrap();
                 (loss, grads.iter().flat_map(|grad| ENGINE.download(grad).unwrap()).collect::<Vec<_>>())
             };
             let (loss, made) = at(&values);

@@ -137,6 +137,12 @@ impl FromStr for Blurs {
 }
 
 impl Info {
+    /// Whether least-squares problems are solved on a photo's way through the network: for its start, or
+    /// between passes.
+    pub fn solves(&self) -> bool {
+        self.start == Start::LeastSquares || self.passes > 1
+    }
+
     /// What was trained for, with the rates published for that ([`published_rates`]) and nothing
     /// else known.
     pub fn new(name: impl Into<String>, scale: [f64; 2], downsample: Downsample, kernels: Blurs) -> Self {
