@@ -91,6 +91,8 @@ enum Outcome {
 
 /// Runs the program on this process's arguments.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "gpu")]
+    crate::engine::gpu::without_desktop();
     let result = match Cli::parse().command {
         Command::Upscale(args) => upscale::run(args),
         Command::Degrade(args) => degrade::run(args),

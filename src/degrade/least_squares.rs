@@ -123,6 +123,12 @@ impl LeastSquares {
     /// In f32, rounding in the directions that D hardly shows grows to 1e-4 within 25 steps: see
     /// [`LeastSquares::upscale`].
     pub fn solve<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, prior: Raster<T>) -> Raster<T> {
+        // Within the pool's threads as a whole: for a thread outside, each of the many pieces of work below
+        // would be handed over and waited for, which for a small picture takes as long as the work.
+        rayon::scope(|_| self.steps(degradation, low, prior))
+    }
+
+    fn steps<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, prior: Raster<T>) -> Raster<T> {
         let mut s = sized(degradation.apply(&prior), low.height, low.width);
         s.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y - *d);
         let (rows, columns) = (degradation.low_size(prior.height), degradation.low_size(prior.width));

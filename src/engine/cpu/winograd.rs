@@ -120,65 +120,84 @@ impl Channels {
     }
 }
 
-/// Bᵀ d: six values at the six points.
-#[inline(always)]
-unsafe fn at_points<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
-    // SAFETY: as `Simd`.
-    unsafe {
-        let (two, four, five) = (S::splat(2.0), S::splat(4.0), S::splat(5.0));
-        let even = S::fnma(four, d[2], d[4]);
-        let odd = S::fnma(four, d[1], d[3]);
-        let even2 = S::sub(d[4], d[2]);
-        let odd2 = S::sub(d[3], d[1]);
-        [
-            S::fma(four, d[0], S::fnma(five, d[2], d[4])),
-            S::add(even, odd),
-            S::sub(even, odd),
-            S::fma(two, odd2, even2),
-            S::fnma(two, odd2, even2),
-            S::fma(four, d[1], S::fnma(five, d[3], d[5])),
-        ]
+/// How `N` values along an axis become six, at the points.
+trait AtPoints<const N: usize> {
+    /// # Safety
+    /// As [`Simd`].
+    unsafe fn at_points<S: Simd>(values: [S::V; N]) -> [S::V; 6];
+}
+
+/// Bᵀ d: six values of an input.
+struct Input;
+
+impl AtPoints<6> for Input {
+    #[inline(always)]
+    unsafe fn at_points<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
+        // SAFETY: as `Simd`.
+        unsafe {
+            let (two, four, five) = (S::splat(2.0), S::splat(4.0), S::splat(5.0));
+            let even = S::fnma(four, d[2], d[4]);
+            let odd = S::fnma(four, d[1], d[3]);
+            let even2 = S::sub(d[4], d[2]);
+            let odd2 = S::sub(d[3], d[1]);
+            [
+                S::fma(four, d[0], S::fnma(five, d[2], d[4])),
+                S::add(even, odd),
+                S::sub(even, odd),
+                S::fma(two, odd2, even2),
+                S::fnma(two, odd2, even2),
+                S::fma(four, d[1], S::fnma(five, d[3], d[5])),
+            ]
+        }
     }
 }
 
-/// G g: three filter values at the six points.
-#[inline(always)]
-unsafe fn filter_at_points<S: Simd>(g: [S::V; 3]) -> [S::V; 6] {
-    // SAFETY: as `Simd`.
-    unsafe {
-        let ends = S::mul(S::add(g[0], g[2]), S::splat(-1.0 / 6.0));
-        let middle = S::mul(g[1], S::splat(-1.0 / 6.0));
-        let ends2 = S::mul(S::fma(S::splat(4.0), g[2], g[0]), S::splat(1.0 / 24.0));
-        let middle2 = S::mul(g[1], S::splat(1.0 / 12.0));
-        [
-            S::mul(g[0], S::splat(0.25)),
-            S::add(ends, middle),
-            S::sub(ends, middle),
-            S::add(ends2, middle2),
-            S::sub(ends2, middle2),
-            g[2],
-        ]
+/// G g: three values of a filter.
+struct Filter;
+
+impl AtPoints<3> for Filter {
+    #[inline(always)]
+    unsafe fn at_points<S: Simd>(g: [S::V; 3]) -> [S::V; 6] {
+        // SAFETY: as `Simd`.
+        unsafe {
+            let ends = S::mul(S::add(g[0], g[2]), S::splat(-1.0 / 6.0));
+            let middle = S::mul(g[1], S::splat(-1.0 / 6.0));
+            let ends2 = S::mul(S::fma(S::splat(4.0), g[2], g[0]), S::splat(1.0 / 24.0));
+            let middle2 = S::mul(g[1], S::splat(1.0 / 12.0));
+            [
+                S::mul(g[0], S::splat(0.25)),
+                S::add(ends, middle),
+                S::sub(ends, middle),
+                S::add(ends2, middle2),
+                S::sub(ends2, middle2),
+                g[2],
+            ]
+        }
     }
 }
 
-/// Four values of δ at the six points, without the factors of [`SCALE`].
-#[inline(always)]
-unsafe fn delta_at_points<S: Simd>(g: [S::V; 4]) -> [S::V; 6] {
-    // SAFETY: as `Simd`.
-    unsafe {
-        let (two, four) = (S::splat(2.0), S::splat(4.0));
-        let even = S::add(g[0], g[2]);
-        let odd = S::add(g[1], g[3]);
-        let even2 = S::fma(four, g[2], g[0]);
-        let odd2 = S::fma(four, g[3], g[1]);
-        [g[0], S::add(even, odd), S::sub(even, odd), S::fma(two, odd2, even2), S::fnma(two, odd2, even2), g[3]]
+/// Four values of δ, without the factors of [`SCALE`].
+struct Delta;
+
+impl AtPoints<4> for Delta {
+    #[inline(always)]
+    unsafe fn at_points<S: Simd>(g: [S::V; 4]) -> [S::V; 6] {
+        // SAFETY: as `Simd`.
+        unsafe {
+            let (two, four) = (S::splat(2.0), S::splat(4.0));
+            let even = S::add(g[0], g[2]);
+            let odd = S::add(g[1], g[3]);
+            let even2 = S::fma(four, g[2], g[0]);
+            let odd2 = S::fma(four, g[3], g[1]);
+            [g[0], S::add(even, odd), S::sub(even, odd), S::fma(two, odd2, even2), S::fnma(two, odd2, even2), g[3]]
+        }
     }
 }
 
-/// The factors that [`delta_at_points`] leaves out, one for each point.
+/// The factors that [`Delta`] leaves out, one for each point.
 const SCALE: [f32; 6] = [0.25, -1.0 / 6.0, -1.0 / 6.0, 1.0 / 24.0, 1.0 / 24.0, 1.0];
 
-/// The point at which [`delta_at_points`], both ways, is the plain sum.
+/// The point at which [`Delta`], both ways, is the plain sum.
 const SUM_POINT: usize = 7;
 
 /// Aᵀ m for four outputs.
@@ -262,54 +281,33 @@ unsafe fn pixels<S: Simd, const P: usize>(
     (patch, P * padded, padded)
 }
 
-/// Transforms one vector of channels of a 6 × 6 patch.
+/// Transforms one vector of channels of `N` × `N` values, along both axes as `A` says.
 ///
 /// # Safety
-/// As [`Simd`], for the 36 pixels and the 36 places.
+/// As [`Simd`], for the `N`² values, `row` and `pixel` from one to the next, and the 36 places.
 #[inline(always)]
-unsafe fn transform_input<S: Simd>(from: *const f32, row: usize, pixel: usize, to: *mut f32, stride: usize) {
+unsafe fn transform<S: Simd, A: AtPoints<N>, const N: usize>(
+    from: *const f32,
+    row: usize,
+    pixel: usize,
+    to: *mut f32,
+    stride: usize,
+) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut half = [[S::splat(0.0); 6]; 6];
-        for x in 0..6 {
-            let mut column = [S::splat(0.0); 6];
+        let mut half = [[S::splat(0.0); N]; 6];
+        for x in 0..N {
+            let mut column = [S::splat(0.0); N];
             for (y, value) in column.iter_mut().enumerate() {
                 *value = S::load(from.add(y * row + x * pixel));
             }
-            let column = at_points::<S>(column);
+            let column = A::at_points::<S>(column);
             for y in 0..6 {
                 half[y][x] = column[y];
             }
         }
         for (y, line) in half.into_iter().enumerate() {
-            for (x, value) in at_points::<S>(line).into_iter().enumerate() {
-                S::store(to.add((y * 6 + x) * stride), value);
-            }
-        }
-    }
-}
-
-/// Transforms one vector of channels of a 4 × 4 tile of δ.
-///
-/// # Safety
-/// As [`Simd`], for the 16 pixels and the 36 places.
-#[inline(always)]
-unsafe fn transform_delta<S: Simd>(from: *const f32, row: usize, pixel: usize, to: *mut f32, stride: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut half = [[S::splat(0.0); 4]; 6];
-        for x in 0..4 {
-            let mut column = [S::splat(0.0); 4];
-            for (y, value) in column.iter_mut().enumerate() {
-                *value = S::load(from.add(y * row + x * pixel));
-            }
-            let column = delta_at_points::<S>(column);
-            for y in 0..6 {
-                half[y][x] = column[y];
-            }
-        }
-        for (y, line) in half.into_iter().enumerate() {
-            for (x, value) in delta_at_points::<S>(line).into_iter().enumerate() {
+            for (x, value) in A::at_points::<S>(line).into_iter().enumerate() {
                 S::store(to.add((y * 6 + x) * stride), value);
             }
         }
@@ -383,24 +381,11 @@ impl Kernel for TransformFilters<'_> {
                             }
                         }
                     }
-                    // SAFETY: `taps` hold 16 values, at least a vector; a point's matrix has
+                    // SAFETY: each of the `taps` holds 16 values, at least a vector; a point's matrix has
                     // depth × panel values, and row and vector are inside.
                     unsafe {
                         let to = self.to.as_mut_ptr().add(((term * padded + k) * vectors + v) * S::LANES);
-                        let mut half = [[S::splat(0.0); 3]; 6];
-                        for x in 0..3 {
-                            let load = |y: usize| taps[y * 3 + x].as_ptr();
-                            let column = [S::load(load(0)), S::load(load(1)), S::load(load(2))];
-                            let column = filter_at_points::<S>(column);
-                            for y in 0..6 {
-                                half[y][x] = column[y];
-                            }
-                        }
-                        for (y, line) in half.into_iter().enumerate() {
-                            for (x, value) in filter_at_points::<S>(line).into_iter().enumerate() {
-                                S::store(to.add((y * 6 + x) * stride), value);
-                            }
-                        }
+                        transform::<S, Filter, 3>(taps.as_ptr().cast(), 3 * 16, 16, to, stride);
                     }
                 }
             }
@@ -480,7 +465,7 @@ impl Kernel for Convolve<'_> {
                         let (from, row, pixel) = pixels::<S, 6>(&self.grid, input, channels.input, tile, 1, patch);
                         for c in (0..padded).step_by(S::LANES) {
                             let to = v.add((term * padded + c) * block + i * S::LANES);
-                            transform_input::<S>(from.add(c), row, pixel, to, v_stride);
+                            transform::<S, Input, 6>(from.add(c), row, pixel, to, v_stride);
                         }
                     }
                 }
@@ -669,7 +654,7 @@ impl Kernel for SumTiles<'_> {
                     for i in 0..count {
                         let (from, row, pixel) = pixels::<S, 6>(&self.grid, a, channels.input, start + i, 1, patch);
                         for c in (0..padded).step_by(S::LANES) {
-                            transform_input::<S>(from.add(c), row, pixel, v.add(i * padded + c), v_stride);
+                            transform::<S, Input, 6>(from.add(c), row, pixel, v.add(i * padded + c), v_stride);
                         }
                         let (from, row, pixel) =
                             pixels::<S, 4>(&self.grid, delta, channels.output, start + i, 0, patch);
@@ -678,7 +663,7 @@ impl Kernel for SumTiles<'_> {
                             let vectors = if channels.is_full(panel) { 2 } else { 1 };
                             let within = (i * vectors) * S::LANES + c % channels.panel();
                             let to = d.add(panel * channels.panel() * block + within);
-                            transform_delta::<S>(from.add(c), row, pixel, to, d_stride);
+                            transform::<S, Delta, 4>(from.add(c), row, pixel, to, d_stride);
                             if self.bias_of == Some(term) {
                                 let sum = bias.as_mut_ptr().add(c);
                                 S::store(sum, S::add(S::load(sum), S::load(to.add(SUM_POINT * d_stride))));

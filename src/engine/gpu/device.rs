@@ -42,6 +42,23 @@ pub struct Adapter {
     pub largest: u64,
 }
 
+/// Keeps Mesa's Vulkan from asking a desktop that is not there which device it prefers: it would print
+/// "error: XDG_RUNTIME_DIR is invalid or not set" among the lines of the program. For the beginning of a
+/// program: does nothing where other threads run already.
+pub fn without_desktop() {
+    #[cfg(target_os = "linux")]
+    {
+        const LEAVE_OUT: &str = "NODEVICE_SELECT";
+        let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
+        let alone = || std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
+        if unset("XDG_RUNTIME_DIR") && unset(LEAVE_OUT) && alone() {
+            // SAFETY: the environment must not change while another thread may read it, and this is the
+            // only one.
+            unsafe { std::env::set_var(LEAVE_OUT, "1") };
+        }
+    }
+}
+
 /// Those there are, in the order of the system; none where there is no driver.
 pub fn adapters() -> Vec<Adapter> {
     let mut description = wgpu::InstanceDescriptor::new_without_display_handle();

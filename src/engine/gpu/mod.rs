@@ -12,7 +12,7 @@ mod solve;
 mod tests;
 mod winograd;
 
-pub use device::{Adapter, Kind, adapters};
+pub use device::{Adapter, Kind, adapters, without_desktop};
 
 use self::device::{Block, Device, Number, Work};
 use self::shaders::{FEW, HEIGHT, NARROW_SIDE, QUADS, STRIDING, THREADS, WIDTH};
