@@ -754,6 +754,10 @@ class AwareStep:
 # Meta-transfer training: every task its own weights, as a group of one convolution
 
 
+# What a squared error counts beside an absolute one: it pulls as much at 5 of 255.
+SQUARED = 25
+
+
 def full(t):
     return t if t.dtype == torch.float64 else t.float()
 
@@ -820,8 +824,9 @@ class Tasks:
         rows = delta.permute(0, 2, 3, 1).reshape(-1, delta.shape[1])
         return (rows.new_ones(1, len(rows)) @ rows)[0]
 
-    def gradient(self, row, x, y):
-        """Loss of each task, the gradient (a row), and what the Hessian needs."""
+    def gradient(self, row, x, y, squared=False):
+        """Mean absolute error of each task, its gradient (a row), and what the Hessian needs; if `squared`,
+        the gradient of SQUARED times the mean squared error instead."""
         weights, biases = self.networks(row)
         h, w, n, _ = x.shape
         seen = [self.picture(x)]
@@ -832,7 +837,7 @@ class Tasks:
         off = x + full(z.permute(0, 2, 3, 1).reshape(h, w, n, self.ends)[..., :3]) - y
         loss = off.abs().mean((0, 1, 3))
         # δ is `unit` × that of the sum over all values.
-        delta = self.picture(off.sign() * self.unit)
+        delta = self.picture((2 * SQUARED * off if squared else off.sign()) * self.unit)
         count = self.unit * h * w * 3
         deltas, parts = [None] * LAYERS, [None] * (2 * LAYERS)
         for l in reversed(range(LAYERS)):
@@ -871,9 +876,10 @@ class Tasks:
         return torch.cat(parts) / count
 
 
-def meta_gradient(tasks, row, rates, outer, train, test):
+def meta_gradient(tasks, row, rates, outer, train, test, squared=False):
     """The mean over the tasks of Σ outer[k] L_test(θ_{k+1}), its gradient with respect to the parameters and
-    the rates (K × 8), and the losses; as in src/train/meta.rs."""
+    the rates (K × 8), and the losses; as in src/train/meta.rs. If `squared`, the gradient of the squared
+    test errors."""
     trajectory = [tasks.spread(row)]
     steps = [tasks.by_layer(r) for r in rates]
     made, losses = [], []
@@ -894,7 +900,7 @@ def meta_gradient(tasks, row, rates, outer, train, test):
             size = v.norm() / (8 * tasks.n**0.5) + 1e-20
             u = u - size * tasks.hessian(trace, v / size)
         if k and outer[k - 1]:
-            loss, gradient, _ = tasks.gradient(trajectory[k], *test)
+            loss, gradient, _ = tasks.gradient(trajectory[k], *test, squared)
             losses.append(loss.mean())
             total = total + outer[k - 1] * loss.mean()
             u = u + outer[k - 1] * gradient
@@ -997,7 +1003,7 @@ class MetaStep:
     def __call__(self, variant=0):
         train, test = self.case(variant)
         rates = self.logarithms.exp()
-        _, gradient, gr, losses = meta_gradient(self.tasks, self.row, rates, self.outer, train, test)
+        _, gradient, gr, losses = meta_gradient(self.tasks, self.row, rates, self.outer, train, test, self.args.squared)
         self.adam.update([gradient])
         self.rates.update([gr * rates])
         self.logarithms.clamp_(min=math.log(self.args.least_rate))
@@ -1105,31 +1111,36 @@ def check():
     train_pair, test_pair = pair(), pair()
     outer = [0.4, 0.0, 0.6]
     row = padded_parameters(tensors, tasks, "cpu")
-    _, gradient, gr, _ = meta_gradient(tasks, row, leaves[-1], outer, train_pair, test_pair)
-    gradient = bare_parameters(gradient, tasks, tensors)
-    made = [gradient[f"conv{l + 1}.{kind}"] for kind in ("weight", "bias") for l in range(LAYERS)] + [gr]
     leaves = [t.clone().requires_grad_() for t in leaves]
 
-    def loss(w, b, x, y):
+    def off(w, b, x, y):
         a = x
         for l in range(LAYERS):
             a = F.conv2d(a, w[l], b[l], padding=1)
             a = a.relu() if l + 1 < LAYERS else a
-        return (x + a - y).abs().mean()
+        return x + a - y
 
-    total = 0.0
-    for task in range(n):
-        w, b, r = leaves[:LAYERS], leaves[LAYERS : 2 * LAYERS], leaves[-1]
-        cut = lambda p: [t[:, :, task].permute(2, 0, 1)[None] for t in p]
-        for k in range(updates):
-            grads = torch.autograd.grad(loss(w, b, *cut(train_pair)), w + b, create_graph=True)
-            w = [t - r[k][l] * grads[l] for l, t in enumerate(w)]
-            b = [t - r[k][l] * grads[LAYERS + l] for l, t in enumerate(b)]
-            total = total + outer[k] * loss(w, b, *cut(test_pair)) / n
-    exact = torch.autograd.grad(total, leaves)
-    worst = max(((a - b).norm() / (b.norm() + 1e-12)).item() for a, b in zip(made, exact))
-    print(f"meta-gradient against autograd: relative difference {worst:.2e}")
-    assert worst < 1e-9, worst
+    for squared in (False, True):
+        _, gradient, gr, _ = meta_gradient(tasks, row, leaves[-1].detach(), outer, train_pair, test_pair, squared)
+        gradient = bare_parameters(gradient, tasks, tensors)
+        made = [gradient[f"conv{l + 1}.{kind}"] for kind in ("weight", "bias") for l in range(LAYERS)] + [gr]
+        total = 0.0
+        for task in range(n):
+            w, b, r = leaves[:LAYERS], leaves[LAYERS : 2 * LAYERS], leaves[-1]
+            cut = lambda p: [t[:, :, task].permute(2, 0, 1)[None] for t in p]
+            for k in range(updates):
+                inner = off(w, b, *cut(train_pair)).abs().mean()
+                grads = torch.autograd.grad(inner, w + b, create_graph=True)
+                w = [t - r[k][l] * grads[l] for l, t in enumerate(w)]
+                b = [t - r[k][l] * grads[LAYERS + l] for l, t in enumerate(b)]
+                judged = off(w, b, *cut(test_pair))
+                judged = SQUARED * (judged**2).mean() if squared else judged.abs().mean()
+                total = total + outer[k] * judged / n
+        exact = torch.autograd.grad(total, leaves)
+        worst = max(((a - b).norm() / (b.norm() + 1e-12)).item() for a, b in zip(made, exact))
+        kind = "squared" if squared else "absolute"
+        print(f"meta-gradient of the {kind} error against autograd: relative difference {worst:.2e}")
+        assert worst < 1e-9, worst
 
 
 def main():
@@ -1153,6 +1164,7 @@ def main():
         sub.add_argument("--kernels", type=int, default=4096, help="how many are drawn from")
         sub.add_argument("--none", type=float, default=0.0, help="share without blur")
         sub.add_argument("--small", type=float, default=0.25 if name == "aware" else 0.15)
+        sub.add_argument("--squared", action="store_true", help="learn from the squared error (with meta: of the places that judge)")
         sub.add_argument("--crop", type=int, default=160 if name == "aware" else 256)
         sub.add_argument("--border", type=int, default=16)
         sub.add_argument("--profile", action="store_true", help="what one step consists of")
@@ -1164,7 +1176,6 @@ def main():
     aware.add_argument("--fresh", type=int, metavar="SIDE", help="random weights on cells of SIDE × SIDE pixels; of WEIGHTS only what they are for")
     aware.add_argument("--batch", type=int, default=12)
     aware.add_argument("--scales", help="a list of any scales, where weights are for more than one")
-    aware.add_argument("--squared", action="store_true", help="the squared error instead of the absolute one")
     aware.add_argument("--disk", type=float, default=0.08)
     aware.add_argument("--motion", type=float, default=0.12)
     aware.add_argument("--noise", type=float, default=0.12)
