@@ -264,17 +264,22 @@ impl<T: Real> Blur<T> {
     }
 }
 
-/// Σ v², in f64, in an order that does not depend on the instruction set.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+/// Σ v², in f64.
 pub(super) fn square<T: Real>(values: &[T]) -> f64 {
-    let (blocks, rest) = values.as_chunks::<16>();
+    products(values, values)
+}
+
+/// Σ a · b, in f64, in an order that does not depend on the instruction set.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+pub(super) fn products<T: Real>(a: &[T], b: &[T]) -> f64 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
     let mut sums = [0.0; 16];
-    for block in blocks {
+    for (a, b) in a.iter().zip(b) {
         for i in 0..16 {
-            sums[i] += block[i].wide() * block[i].wide();
+            sums[i] += a[i].wide() * b[i].wide();
         }
     }
-    sums.iter().sum::<f64>() + rest.iter().map(|v| v.wide() * v.wide()).sum::<f64>()
+    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a.wide() * b.wide()).sum::<f64>()
 }
 
 /// Rows `a` and `b`, which differ.

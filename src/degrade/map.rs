@@ -91,23 +91,22 @@ impl Degradation {
     /// D from `high` (rows, columns) as maps that follow each other; of its result as much as fits into
     /// `low`, and zeros where that is larger.
     pub fn maps(&self, high: (usize, usize), low: (usize, usize)) -> Vec<Map> {
-        let blur = |kernel: &Kernel, positions: [Vec<usize>; 2], outputs: (usize, usize)| Map::Kernel {
+        let kernel = match self.axes(high, low) {
+            Ok([rows, columns]) => return vec![Map::Separable { rows, columns }],
+            Err(kernel) => kernel,
+        };
+        let blur = |positions: [Vec<usize>; 2], outputs: (usize, usize)| Map::Kernel {
             rows: kernel_taps(&positions[0], high.0, kernel.height, outputs.0),
             columns: kernel_taps(&positions[1], high.1, kernel.width, outputs.1),
             kernel: kernel.clone(),
         };
-        match (self.kernel(), self.downsample()) {
-            (Some(kernel), Downsample::Direct) => {
-                vec![blur(kernel, [high.0, high.1].map(|size| direct_positions(size, self.scale())), low)]
-            }
-            (kernel, _) => {
+        match self.downsample() {
+            Downsample::Direct => vec![blur([high.0, high.1].map(|size| direct_positions(size, self.scale())), low)],
+            Downsample::Bicubic => {
                 let every = [high.0, high.1].map(|size| (0..size).collect());
-                let axis = |size: usize, outputs: usize| {
-                    let made = Taps::resize(size, 1.0 / self.scale(), 0..self.low_size(size));
-                    Taps::each(outputs, |i| if i < made.len() { made.of(i).collect() } else { Vec::new() })
-                };
+                let axis = |size, outputs| self.shrinking(size).cut(outputs);
                 let cubic = Map::Separable { rows: axis(high.0, low.0), columns: axis(high.1, low.1) };
-                kernel.map(|kernel| blur(kernel, every, high)).into_iter().chain([cubic]).collect()
+                vec![blur(every, high), cubic]
             }
         }
     }
@@ -142,7 +141,8 @@ mod tests {
     #[test]
     fn maps_are_the_degradation_and_its_adjoint() {
         let uneven = Kernel::new(4, 9, (0..36).map(|i| (1 + i * 5 % 7) as f64 / 140.0).collect()).unwrap();
-        for kernel in [None, Some(uneven)] {
+        let round = Kernel::gaussian(1.3, 1.3, 0.0, 6);
+        for kernel in [None, Some(uneven), Some(round)] {
             for downsample in [Downsample::Direct, Downsample::Bicubic] {
                 for scale in [1.0, 1.5, 2.0, 2.7, 3.0] {
                     let Ok(d) = Degradation::new(scale, kernel.clone(), downsample) else { continue };

@@ -3,6 +3,7 @@
 //! Every convention is stated in [`Degradation`], [`Taps`] and [`resize`]; positions and edges are
 //! those of MATLAB's `imresize` unless a name says `aligned`.
 
+mod axes;
 mod blur;
 mod features;
 mod least_squares;
@@ -174,6 +175,14 @@ impl Degradation {
         }
     }
 
+    /// The pixels of `image` that direct subsampling keeps.
+    fn keep<T: Real>(&self, image: &Raster<T>, out: &mut Raster<T>) {
+        let channels = image.channels;
+        self.kept(image.height, image.width, channels, |low, high| {
+            out.data[low..low + channels].copy_from_slice(&image.data[high..high + channels]);
+        });
+    }
+
     /// D(image). Values are neither clipped nor rounded.
     pub fn apply<T: Real>(&self, image: &Raster<T>) -> Raster<T> {
         let (height, width) = (self.low_size(image.height), self.low_size(image.width));
@@ -181,11 +190,8 @@ impl Degradation {
             (Some(kernel), Downsample::Direct) => match self.whole_scale() {
                 Some(step) => Blur::new(kernel, step, image.height, image.width, image.channels).apply(image),
                 None => {
-                    let (dense, mut out) = (blur(image, kernel), Raster::new(height, width, image.channels));
-                    let channels = image.channels;
-                    self.kept(image.height, image.width, channels, |low, high| {
-                        out.data[low..low + channels].copy_from_slice(&dense.data[high..high + channels]);
-                    });
+                    let mut out = Raster::new(height, width, image.channels);
+                    self.keep(&blur(image, kernel), &mut out);
                     out
                 }
             },

@@ -1,7 +1,9 @@
 //! One-dimensional resampling: each output value is a short weighted sum of input values.
 
 use crate::{Raster, Real};
+use multiversion::multiversion;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A linear map along one axis: output i is Σ weight · input over its taps. (`W` is something else
@@ -56,6 +58,33 @@ impl Taps {
         })
     }
 
+    /// These, of what `first` makes.
+    pub(super) fn after(&self, first: &Taps) -> Self {
+        Self::each(self.len(), |i| {
+            let mut sums = BTreeMap::new();
+            for (j, w) in self.of(i) {
+                for (k, v) in first.of(j) {
+                    *sums.entry(k).or_insert(0.0) += w * v;
+                }
+            }
+            sums.into_iter().collect()
+        })
+    }
+
+    /// The outputs in the middle that have the same weights, each on inputs one further than the one before.
+    fn alike(&self) -> Range<usize> {
+        let middle = self.len() / 2;
+        if self.is_empty() {
+            return 0..0;
+        }
+        let alike = |i: &usize| {
+            self.spans[*i].1 == self.spans[middle].1
+                && self.of(*i).zip(self.of(middle)).all(|((j, w), (k, v))| j + middle == k + i && w == v)
+        };
+        let before = (0..middle).rev().take_while(alike).count();
+        middle - before..middle + (middle..self.len()).take_while(alike).count()
+    }
+
     fn build(size: usize, outputs: Range<usize>, taps: impl Fn(usize) -> Vec<(isize, f64)>) -> Self {
         let mut map = Taps { spans: Vec::with_capacity(outputs.len()), index: Vec::new(), weight: Vec::new() };
         for i in outputs {
@@ -98,6 +127,11 @@ impl<W: Copy> Taps<W> {
         Self::each(size, |j| std::mem::take(&mut back[j]))
     }
 
+    /// As many outputs of these, in order, and then some without taps.
+    pub(super) fn cut(&self, outputs: usize) -> Self {
+        Self::each(outputs, |i| if i < self.len() { self.of(i).collect() } else { Vec::new() })
+    }
+
     /// The number of outputs.
     pub fn len(&self) -> usize {
         self.spans.len()
@@ -125,42 +159,81 @@ pub(super) fn resample<T: Real>(image: &Raster<T>, rows: &Taps, columns: &Taps) 
 /// The same into a picture of the result's size, whatever it shows.
 pub(super) fn resample_into<T: Real>(image: &Raster<T>, rows: &Taps, columns: &Taps, out: &mut Raster<T>) {
     assert_eq!((out.height, out.width, out.channels), (rows.len(), columns.len(), image.channels), "the size");
-    let length = out.width * out.channels;
+    let (length, channels) = (out.width * out.channels, image.channels);
     if out.data.is_empty() {
         return;
     }
     let weight: Vec<T> = columns.weight.iter().map(|&w| T::of(w)).collect();
+    let alike = columns.alike();
+    let shifts: Vec<(usize, T)> =
+        columns.of(alike.start).map(|(j, w)| (j * channels, T::of(w))).filter(|_| !alike.is_empty()).collect();
     out.data.par_chunks_mut(length).enumerate().with_min_len(8).for_each_init(
-        || vec![T::zero(); image.width * image.channels],
+        || vec![T::zero(); image.width * channels],
         |line, (y, out)| {
             line.fill(T::zero());
-            for (j, w) in rows.of(y) {
-                let w = T::of(w);
-                line.iter_mut().zip(image.row(j)).for_each(|(sum, &v)| *sum += w * v);
-            }
-            match image.channels {
-                3 => along::<T, 3>(line, columns, &weight, out),
-                1 => along::<T, 1>(line, columns, &weight, out),
-                channels => {
-                    for (i, pixel) in out.chunks_exact_mut(channels).enumerate() {
-                        pixel.fill(T::zero());
-                        for (j, w) in columns.of(i) {
-                            let w = T::of(w);
-                            let from = &line[j * channels..(j + 1) * channels];
-                            pixel.iter_mut().zip(from).for_each(|(sum, &v)| *sum += w * v);
-                        }
-                    }
-                }
-            }
+            let taps: Vec<(usize, T)> = rows.of(y).map(|(j, w)| (j * line.len(), T::of(w))).collect();
+            accumulate(line, &image.data, &taps);
+            let (first, rest) = out.split_at_mut(alike.start * channels);
+            let (middle, last) = rest.split_at_mut(alike.len() * channels);
+            along(line, columns, 0, &weight, channels, first);
+            middle.fill(T::zero());
+            accumulate(middle, line, &shifts);
+            along(line, columns, alike.end, &weight, channels, last);
         },
     );
 }
 
-/// The horizontal pass for a number of channels known to the compiler.
-fn along<T: Real, const C: usize>(line: &[T], columns: &Taps, weight: &[T], out: &mut [T]) {
-    for (pixel, &(first, count)) in out.chunks_exact_mut(C).zip(&columns.spans) {
+/// out[i] += Σ weight · source[begin + i] over the taps (begin, weight). Products are rounded before
+/// they are added, so that every instruction set gives the same bits.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
+fn accumulate<T: Real>(out: &mut [T], source: &[T], taps: &[(usize, T)]) {
+    const BLOCK: usize = 64;
+    let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+    let done = blocks.len() * BLOCK;
+    for (b, block) in blocks.iter_mut().enumerate() {
+        let mut sums = *block;
+        for &(begin, weight) in taps {
+            let from = &source[begin + b * BLOCK..][..BLOCK];
+            for i in 0..BLOCK {
+                sums[i] += weight * from[i];
+            }
+        }
+        *block = sums;
+    }
+    for &(begin, weight) in taps {
+        rest.iter_mut().zip(&source[begin + done..]).for_each(|(sum, &v)| *sum += weight * v);
+    }
+}
+
+/// The outputs of `columns` from number `first` on, of a line of pixels.
+fn along<T: Real>(line: &[T], columns: &Taps, first: usize, weight: &[T], channels: usize, out: &mut [T]) {
+    match channels {
+        3 => along_of::<T, 3>(line, &columns.spans[first..], &columns.index, weight, out),
+        1 => along_of::<T, 1>(line, &columns.spans[first..], &columns.index, weight, out),
+        _ => {
+            for (i, pixel) in out.chunks_exact_mut(channels).enumerate() {
+                pixel.fill(T::zero());
+                for (j, w) in columns.of(first + i) {
+                    let w = T::of(w);
+                    let from = &line[j * channels..(j + 1) * channels];
+                    pixel.iter_mut().zip(from).for_each(|(sum, &v)| *sum += w * v);
+                }
+            }
+        }
+    }
+}
+
+/// The same for a number of channels known to the compiler.
+fn along_of<T: Real, const C: usize>(
+    line: &[T],
+    spans: &[(usize, usize)],
+    index: &[usize],
+    weight: &[T],
+    out: &mut [T],
+) {
+    for (pixel, &(first, count)) in out.chunks_exact_mut(C).zip(spans) {
         let mut sum = [T::zero(); C];
-        for (&j, &w) in columns.index[first..first + count].iter().zip(&weight[first..first + count]) {
+        for (&j, &w) in index[first..first + count].iter().zip(&weight[first..first + count]) {
             for (sum, &v) in sum.iter_mut().zip(&line[j * C..j * C + C]) {
                 *sum += w * v;
             }
