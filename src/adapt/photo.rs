@@ -44,7 +44,7 @@ use super::plan::Job;
 use super::restore::{Care, Report, Restorer, back_project};
 use super::tiling::{Part, in_bands};
 use super::{Course, Event, Plan, Rates};
-use crate::degrade::{Degradation, LeastSquares, estimate_noise, high_size, resize_window};
+use crate::degrade::{Degradation, LeastSquares, high_size, resize_window};
 use crate::engine::{Engine, Window, load, raster};
 use crate::image::Photo;
 use crate::network::Network;
@@ -187,9 +187,8 @@ pub fn upscale<E: Engine<Elem = f32>>(
         _ => None,
     };
     let colours: Raster<f32> = photo.rgb();
-    let (estimate, losses) = (estimate_noise(&colours), photo.compression_noise());
-    let noise = estimate.hypot(losses);
-    let lambda = LeastSquares::lambda_for(request.degradation.beyond_texture(estimate).hypot(losses));
+    let noise = request.degradation.noise(&colours).hypot(photo.compression_noise());
+    let lambda = LeastSquares::lambda_for(noise);
     let (result, mut report) = upscale_with(engine, photo, &colours, request, plan, lambda, events)?;
     report.noise = noise;
     let Method::Mzsr(Adaptation { lambda: None, .. }) = request.method else { return Ok((result, report)) };

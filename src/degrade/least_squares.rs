@@ -97,8 +97,8 @@ impl Default for LeastSquares {
 
 impl LeastSquares {
     /// λ for LR values in which noise of standard deviation `sigma` (of [0, 1]) was found
-    /// ([`super::estimate_noise`]): 1e-3 (1 + 2.7 (s² − 1)) with s = 255 σ where s is above 1, and 1e-3
-    /// below, where what is found is texture as likely as noise. λ is the variance of an LR value's
+    /// ([`Degradation::noise`]): 1e-3 (1 + 2.7 (s² − 1)) with s = 255 σ where s is above 1, and 1e-3
+    /// below, where 8-bit rounding is as much. λ is the variance of an LR value's
     /// error over that of the upscale that it is weighed against, and so grows with σ²; the factors were
     /// chosen on held-out photos (docs/training.md).
     pub fn lambda_for(sigma: f64) -> f64 {

@@ -18,7 +18,6 @@ pub use blur::blur;
 pub use features::FEATURES;
 pub use least_squares::LeastSquares;
 pub use map::Map;
-pub use noise::estimate_noise;
 pub use photo::{Noise, degrade_photo};
 pub use start::Start;
 pub use taps::Taps;

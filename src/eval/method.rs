@@ -200,7 +200,7 @@ fn mzsr(spec: &MethodSpec, degradation: &Degradation, folders: &[PathBuf]) -> Re
     identify(&mut hash, &weights);
     if weights.info.solves() {
         // How λ follows from the picture is no part of the weights.
-        hash.update("λ beyond texture ");
+        hash.update("λ by two scales ");
     }
     Ok(Method {
         identity: hash.finalize().into(),
