@@ -181,7 +181,7 @@ mod tests {
             let mut noisy = photo();
             Noise { sigma: sigma / 255.0, seed: 1 }.add(&mut noisy);
             let found = 255.0 * d.noise(&noisy);
-            assert!((found / sigma - 1.0).abs() < 0.1, "{found} of {sigma}");
+            assert!((found / sigma - 1.0).abs() < 0.15, "{found} of {sigma}");
         }
         assert_eq!(d.noise(&Raster::<f32>::new(9, 9, 3)), 0.0);
         assert_eq!(d.noise(&Raster::<f32>::new(64, 64, 3)), 0.0);
@@ -209,10 +209,9 @@ mod tests {
     /// Texture of a spectrum of 1 / f² all over, without and with noise.
     #[test]
     fn texture_is_no_noise() {
-        // Random steps summed along both axes, less their means.
         let mut random = Raster::<f64>::new(256, 256, 3);
         Noise { sigma: 1.0, seed: 3 }.add(&mut random);
-        let mut large = Raster::new(256, 256, 3);
+        let mut large = Raster::<f64>::new(256, 256, 3);
         for octave in 0..7 {
             // Blocks of 2^octave pixels, each octave as strong as the next.
             for y in 0..256 {
