@@ -33,7 +33,7 @@ impl Degradation {
     /// The mask M = [1 −2 1; −2 4 −2; 1 −2 1] / 6 is blind to planes and to edges along the axes
     /// (Immerkær, *Fast noise variance estimation*, 1996). Of white noise of variance σ² it leaves F = σ², and,
     /// with a mask of twice the size, G = σ²/4 of the means of 2 × 2 pixels. Texture it does not leave out; but
-    /// of that there is κ times as much at the coarser scale ([`Degradation::coarser`]), so that
+    /// of that there is κ times as much at the coarser scale, as blur and resampling have it, so that
     /// σ² = (κ F − G) / (κ − ¼). F and G are means over the fifth of all squares of 8 × 8 pixels that has the
     /// least F, on the channel with the least σ. Squares with a value at 0 or 1 are left out, since clipping
     /// hides noise.
