@@ -2,7 +2,8 @@
 //! whose weights are products, as those of a round Gaussian are. D Dᵀ then is a few taps along each axis of
 //! the small picture, where in general every step of a solve goes through the large one.
 
-use super::taps::{Taps, mirror};
+use super::map::kernel_taps;
+use super::taps::Taps;
 use super::{Degradation, Downsample, direct_positions};
 use crate::kernel::Kernel;
 
@@ -51,11 +52,8 @@ fn factors(kernel: &Kernel) -> Option<[Vec<f64>; 2]> {
 
 /// The weights laid on these positions of an axis of `size` pixels.
 fn blurring(weights: &[f64], positions: &[usize], size: usize) -> Taps {
-    let centre = (weights.len() / 2) as isize;
-    Taps::each(positions.len(), |i| {
-        let at = |k: usize| mirror(positions[i] as isize + k as isize - centre, size);
-        weights.iter().enumerate().filter(|(_, w)| **w != 0.0).map(|(k, &w)| (at(k), w)).collect()
-    })
+    let laid = kernel_taps(positions, size, weights.len(), positions.len());
+    Taps::each(laid.len(), |i| laid.of(i).map(|(j, k)| (j, weights[k])).filter(|(_, w)| *w != 0.0).collect())
 }
 
 #[cfg(test)]

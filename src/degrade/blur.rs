@@ -5,10 +5,10 @@
 //! blur is C E and its adjoint Eᵀ Cᵀ. A continued row is kept sorted by phase: pixels x ≡ 0 (mod
 //! step) first, then x ≡ 1, …; every tap of the kernel is then one multiply-add of neighbours.
 
+use super::sums::{SLACK, accumulate, square};
 use super::taps::mirror;
 use crate::kernel::Kernel;
 use crate::{Raster, Real};
-use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// The picture correlated with the kernel, at every pixel.
@@ -18,8 +18,6 @@ pub fn blur<T: Real>(image: &Raster<T>, kernel: &Kernel) -> Raster<T> {
 
 /// Rows that a thread takes at least.
 const LEAST_ROWS: usize = 4;
-/// Values beyond the last one needed that [`accumulate`] may read.
-const SLACK: usize = 64;
 
 /// Correlation of a picture of a certain size with a kernel, at every `step`-th pixel.
 pub(super) struct Blur<T> {
@@ -264,69 +262,10 @@ impl<T: Real> Blur<T> {
     }
 }
 
-/// Σ v², in f64.
-pub(super) fn square<T: Real>(values: &[T]) -> f64 {
-    products(values, values)
-}
-
-/// Σ a · b, in f64, in an order that does not depend on the instruction set.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-pub(super) fn products<T: Real>(a: &[T], b: &[T]) -> f64 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    let mut sums = [0.0; 16];
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..16 {
-            sums[i] += a[i].wide() * b[i].wide();
-        }
-    }
-    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a.wide() * b.wide()).sum::<f64>()
-}
-
 /// Rows `a` and `b`, which differ.
 fn two_rows<T>(data: &mut [T], length: usize, a: usize, b: usize) -> (&mut [T], &mut [T]) {
     let (first, second) = (a.min(b), a.max(b));
     let (head, tail) = data.split_at_mut(second * length);
     let (first, second) = (&mut head[first * length..(first + 1) * length], &mut tail[..length]);
     if a < b { (first, second) } else { (second, first) }
-}
-
-/// out[i] += Σ weight · source[begin + i] over the taps (begin, weight). Products are rounded before
-/// they are added, so that every instruction set gives the same bits. `source` must reach `SLACK`
-/// values beyond the last one that is needed.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-fn accumulate<T: Real>(out: &mut [T], source: &[T], taps: &[(usize, T)]) {
-    let done = blocks::<T, SLACK>(out, source, taps);
-    let (rest, source) = (&mut out[done..], &source[done..]);
-    match rest.len() {
-        0 => {}
-        1..=16 => last::<T, 16>(rest, source, taps),
-        17..=32 => last::<T, 32>(rest, source, taps),
-        _ => last::<T, SLACK>(rest, source, taps),
-    }
-}
-
-/// [`accumulate`] for less than a block: a whole one, of which what is beyond the end is left.
-#[inline(always)]
-fn last<T: Real, const N: usize>(out: &mut [T], source: &[T], taps: &[(usize, T)]) {
-    let mut block = [T::zero(); N];
-    block[..out.len()].copy_from_slice(out);
-    blocks::<T, N>(&mut block, source, taps);
-    out.copy_from_slice(&block[..out.len()]);
-}
-
-/// [`accumulate`] for as many whole blocks of `N` values as there are; returns how many values.
-#[inline(always)]
-fn blocks<T: Real, const N: usize>(out: &mut [T], source: &[T], taps: &[(usize, T)]) -> usize {
-    let (blocks, _) = out.as_chunks_mut::<N>();
-    for (b, block) in blocks.iter_mut().enumerate() {
-        let mut sums = *block;
-        for &(begin, weight) in taps {
-            let from = &source[begin + b * N..][..N];
-            for i in 0..N {
-                sums[i] += weight * from[i];
-            }
-        }
-        *block = sums;
-    }
-    blocks.len() * N
 }

@@ -1,6 +1,7 @@
 //! The exact adjoint of D, and the least-squares upscale that needs no network.
 
-use super::blur::{Blur, products};
+use super::blur::Blur;
+use super::sums::products;
 use super::taps::{resample, resample_into};
 use super::{Degradation, Downsample};
 use crate::kernel::Kernel;
@@ -47,8 +48,6 @@ impl Degradation {
             let mut scratch = blur.scratch();
             return Box::new(move |low, out| blur.normal(low, &mut scratch, out));
         }
-        let down = [height, width].map(|size| self.shrinking(size));
-        let up = [down[0].transposed(height), down[1].transposed(width)];
         let mut high = Raster::new(height, width, channels);
         let blur = Blur::new(kernel, 1, height, width, channels);
         let (mut scratch, mut blurred) = (blur.scratch(), high.clone());
@@ -61,6 +60,8 @@ impl Degradation {
                 size
             });
         }
+        let down = [height, width].map(|size| self.shrinking(size));
+        let up = [down[0].transposed(height), down[1].transposed(width)];
         Box::new(move |low, out| {
             resample_into(low, &up[0], &up[1], &mut high);
             let size = blur.normal(&high, &mut scratch, &mut blurred);

@@ -31,7 +31,7 @@ pub enum Map {
 
 /// The taps along one axis of a kernel with `length` weights that is laid on the `positions` of an
 /// axis of `size` pixels; `outputs` of them, the last ones without any where there are too few positions.
-fn kernel_taps(positions: &[usize], size: usize, length: usize, outputs: usize) -> Taps<usize> {
+pub(super) fn kernel_taps(positions: &[usize], size: usize, length: usize, outputs: usize) -> Taps<usize> {
     let centre = (length / 2) as isize;
     Taps::each(outputs, |i| {
         let at = |&position: &usize| {

@@ -11,6 +11,7 @@ mod map;
 mod noise;
 mod photo;
 mod start;
+mod sums;
 mod taps;
 
 use blur::Blur;

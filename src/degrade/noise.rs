@@ -6,7 +6,6 @@ use super::{Degradation, Downsample};
 use crate::{Raster, Real};
 use rayon::prelude::*;
 use std::f64::consts::PI;
-use std::ops::Range;
 
 /// Rows and columns of the squares that are looked at, and how far one lies from the next.
 const SIDE: usize = 8;
@@ -111,7 +110,9 @@ fn band<T: Real>(photo: &Raster<T>, top: usize) -> Vec<Vec<Detail>> {
     // What the masks leave along the rows, by row; then down the columns.
     let rows: Vec<[Vec<f64>; 2]> = (top..top + SIDE + REACH - 1)
         .map(|y| {
-            let row: Vec<f64> = photo.row(y).iter().map(|v| v.wide()).collect();
+            // What a clipped value goes into is no number, and left out at the end.
+            let value = |v: &T| if (1e-9..=1.0 - 1e-9).contains(&v.wide()) { v.wide() } else { f64::NAN };
+            let row: Vec<f64> = photo.row(y).iter().map(value).collect();
             let at = |i: usize, pixel: usize| row[i + pixel * channels];
             let fine = |i| at(i, 1) - 2.0 * at(i, 2) + at(i, 3);
             let coarse = |i| at(i, 0) + at(i, 1) - 2.0 * (at(i, 2) + at(i, 3)) + at(i, 4) + at(i, 5);
@@ -134,10 +135,6 @@ fn band<T: Real>(photo: &Raster<T>, top: usize) -> Vec<Vec<Detail>> {
             sum[1] += coarse * coarse;
         }
     }
-    let clipped = |columns: Range<usize>, channel: usize| {
-        (top..top + SIDE + REACH - 1)
-            .any(|y| columns.clone().any(|x| !(1e-9..=1.0 - 1e-9).contains(&photo.pixel(y, x)[channel].wide())))
-    };
     let mean = (SIDE * SIDE * 36) as f64;
     let square = |left: usize, channel: usize| {
         let [a, b] = [left, left + 1].map(|part| sums[part * channels + channel]);
@@ -147,8 +144,8 @@ fn band<T: Real>(photo: &Raster<T>, top: usize) -> Vec<Vec<Detail>> {
     (0..channels)
         .map(|channel| {
             (0..parts.saturating_sub(1))
-                .filter(|&left| !clipped(left * APART..left * APART + SIDE + REACH - 1, channel))
                 .map(|left| square(left, channel))
+                .filter(|detail| detail.iter().all(|of| of.is_finite()))
                 .collect()
         })
         .collect()

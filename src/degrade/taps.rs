@@ -1,7 +1,7 @@
 //! One-dimensional resampling: each output value is a short weighted sum of input values.
 
+use super::sums::accumulate;
 use crate::{Raster, Real};
-use multiversion::multiversion;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -181,28 +181,6 @@ pub(super) fn resample_into<T: Real>(image: &Raster<T>, rows: &Taps, columns: &T
             along(line, columns, alike.end, &weight, channels, last);
         },
     );
-}
-
-/// out[i] += Σ weight · source[begin + i] over the taps (begin, weight). Products are rounded before
-/// they are added, so that every instruction set gives the same bits.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-fn accumulate<T: Real>(out: &mut [T], source: &[T], taps: &[(usize, T)]) {
-    const BLOCK: usize = 64;
-    let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
-    let done = blocks.len() * BLOCK;
-    for (b, block) in blocks.iter_mut().enumerate() {
-        let mut sums = *block;
-        for &(begin, weight) in taps {
-            let from = &source[begin + b * BLOCK..][..BLOCK];
-            for i in 0..BLOCK {
-                sums[i] += weight * from[i];
-            }
-        }
-        *block = sums;
-    }
-    for &(begin, weight) in taps {
-        rest.iter_mut().zip(&source[begin + done..]).for_each(|(sum, &v)| *sum += weight * v);
-    }
 }
 
 /// The outputs of `columns` from number `first` on, of a line of pixels.
