@@ -604,6 +604,12 @@ class Aware:
         self.fit_sizes = [self.shapes[n].numel() // FEATURES for n in self.fit_names]
         self.prefix = prefix
 
+    def matrices(self):
+        """Where the weights of layers are in the first leaf, as rows of outputs."""
+        begins = np.cumsum([0] + self.base_sizes[:-1])
+        rows = [self.shapes[n][0] for n in self.base_names]
+        return [(b, r, s // r) for b, r, s, n in zip(begins, rows, self.base_sizes, self.base_names) if "weight" in n and self.side > 1]
+
     def tensors(self, leaves):
         made = {}
         for name, part in zip(self.base_names, leaves[0].split(self.base_sizes)):
@@ -659,11 +665,30 @@ class Aware:
         return made
 
 
-class Adam:
-    """On a list of tensors, with the norm of the gradient clipped and an average kept; no waiting."""
+def orthogonal(u):
+    """Near U Vᵀ of each matrix's U S Vᵀ, by five steps of Newton and Schulz's iteration (n × rows × columns,
+    rows at most columns)."""
+    u = u / (u.flatten(1).norm(dim=1)[:, None, None] + 1e-20)
+    for _ in range(5):
+        a = u @ u.transpose(1, 2)
+        u = 3.4445 * u + (-4.7750 * a + 2.0315 * (a @ a)) @ u
+    return u
 
-    def __init__(self, params, clip, ema, unit=1.0):
+
+class Adam:
+    """On a list of tensors, with the norm of the gradient clipped and an average kept; no waiting.
+
+    `matrices` are (begin, rows, columns) in the first tensor: these go by their momentum made orthogonal
+    (Jordan, Muon, 2024), each value by as much as Adam would move it.
+    """
+
+    def __init__(self, params, clip, ema, unit=1.0, matrices=()):
         self.params, self.clip, self.ema, self.unit = params, clip, ema, unit
+        self.alike = {}
+        for begin, rows, columns in matrices:
+            self.alike.setdefault((rows, columns), []).append(begin)
+        if matrices:
+            self.momentum = torch.zeros_like(params[0])
         zeros = lambda: [torch.zeros_like(p) for p in params]
         self.m, self.v = zeros(), zeros()
         self.average = [p.detach().clone() for p in params]
@@ -687,8 +712,19 @@ class Adam:
         torch._foreach_mul_(self.v, 0.999)
         torch._foreach_addcmul_(self.v, grads, grads, value=0.001)
         first, second = 1 - 0.9**self.step, 1 - 0.999**self.step
-        for p, m, v, average in zip(self.params, self.m, self.v, self.average):
-            p -= self.rate * (m / first) / ((v / second).sqrt() + 1e-8)
+        moves = [(m / first) / ((v / second).sqrt() + 1e-8) for m, v in zip(self.m, self.v)]
+        if self.alike:
+            self.momentum.mul_(0.95).add_(grads[0])
+            ahead = grads[0] + 0.95 * self.momentum
+            for (rows, columns), begins in self.alike.items():
+                cut = lambda t, b: t[b : b + rows * columns]
+                u = torch.stack([cut(ahead, b).view(rows, columns) for b in begins])
+                u = orthogonal(u if rows <= columns else u.transpose(1, 2))
+                u = (u if rows <= columns else u.transpose(1, 2)) * (0.2 * max(rows, columns) ** 0.5)
+                for b, one in zip(begins, u):
+                    cut(moves[0], b).copy_(one.reshape(-1))
+        for p, move, average in zip(self.params, moves, self.average):
+            p -= self.rate * move
             average.lerp_(p, 1 - self.ema)
 
 
@@ -710,7 +746,7 @@ class AwareStep:
         self.args, self.device, self.dtype = args, device, dtype
         # So that half precision keeps small gradients.
         self.unit = (2.0**17 if args.squared else 2.0**13) if dtype == torch.float16 else 1.0
-        self.adam = Adam(self.net.leaves, 0.5, args.ema, self.unit)
+        self.adam = Adam(self.net.leaves, 0.5, args.ema, self.unit, self.net.matrices() if args.muon else ())
         self.losses = torch.zeros(args.passes + 1, device=device)
 
     @torch.no_grad()
@@ -973,7 +1009,10 @@ class MetaStep:
         self.logarithms = torch.tensor(rows, device=device).clamp(min=args.least_rate).log()
         self.outer = json.loads(args.outer)
         assert len(self.outer) == self.updates
-        self.adam = Adam([self.row], args.clip, args.ema)
+        t = self.tasks
+        begins = np.cumsum([0] + t.sizes[:-1])
+        matrices = [(begins[2 * l], t.channels[l + 1], 9 * t.channels[l]) for l in range(LAYERS)]
+        self.adam = Adam([self.row], args.clip, args.ema, matrices=matrices if args.muon else ())
         self.rates = Adam([self.logarithms], 1e9, args.ema)
         self.losses = torch.zeros(self.updates + sum(1 for v in self.outer if v), device=device)
 
@@ -1073,7 +1112,7 @@ def train(args, make):
     first, done, seen, kept, shown = time.time(), 0, 0, time.time(), time.time()
     while True:
         now = time.time() - first
-        share = now / args.seconds
+        share = done / args.steps if args.steps else now / args.seconds
         if share >= 1:
             break
         fall = min(1.0, (1 - share) / args.fall)
@@ -1165,6 +1204,8 @@ def main():
         sub.add_argument("--none", type=float, default=0.0, help="share without blur")
         sub.add_argument("--small", type=float, default=0.25 if name == "aware" else 0.15)
         sub.add_argument("--squared", action="store_true", help="learn from the squared error (with meta: of the places that judge)")
+        sub.add_argument("--muon", action="store_true", help="layers' weights by orthogonal momentum")
+        sub.add_argument("--steps", type=int, help="instead of seconds")
         sub.add_argument("--crop", type=int, default=160 if name == "aware" else 256)
         sub.add_argument("--border", type=int, default=16)
         sub.add_argument("--profile", action="store_true", help="what one step consists of")
