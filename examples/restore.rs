@@ -31,7 +31,6 @@ fn restore(photo: &str, result: &str, weights: Option<&str>) -> Result<()> {
         adapt_pixels: 750_000,
         ensemble: false,
         lambda: None,
-        otherwise: None,
     };
     let engine = CpuEngine::new(None)?;
     for (name, method) in [("bicubic", Method::Bicubic), ("mzsr", Method::Mzsr(adaptation))] {

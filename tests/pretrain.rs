@@ -3,6 +3,7 @@
 mod training;
 
 use mzsr::degrade::Start;
+use mzsr::network::Architecture;
 use mzsr::network::weights::{Blurs, Weights};
 use mzsr::train::Ending;
 use mzsr::train::checkpoint::{self, Checkpoint};
@@ -142,6 +143,26 @@ fn passes_are_trained_through_their_data_steps() {
     let more = format!("passes = 3\ninitial = \"{}\"\n", place.path("whole/last.safetensors").display());
     place.train(&through("more", &more), false, 99, 1).unwrap();
     assert_eq!(Weights::load(&place.path("more/last.safetensors")).unwrap().info.passes, 3);
+}
+
+/// Layers' weights by orthogonal momentum: resumed it is the same, and it is another step than Adam's.
+#[test]
+fn orthogonal_momentum_resumes_exactly() {
+    let place = Place::new();
+    let muon = |output: &str| recipe(&place, 8, output).replace("clip = 0.1", "muon = true\nbetas = [0.95, 0.999]");
+    place.train(&muon("whole"), false, 99, 1).unwrap();
+    place.train(&muon("parts"), false, 3, 1).unwrap();
+    place.train(&muon("parts"), true, 99, 2).unwrap();
+    place.assert_same("whole", "parts");
+    place.train(&muon("adam").replace("muon = true\n", ""), false, 99, 1).unwrap();
+    let (ours, adam) = (place.checkpoint("whole").params, place.checkpoint("adam").params);
+    let layers = "3-8-8-3".parse::<Architecture>().unwrap().layers();
+    for layer in layers {
+        let moved = |places: std::ops::Range<usize>| places.filter(|&i| ours[i] != adam[i]).count();
+        // A ReLU that is never above zero leaves a few where they were.
+        let (moved, all) = (moved(layer.weight_range()), layer.weight_range().len());
+        assert!(10 * moved >= 9 * all, "{moved} of {all}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) use course::forward;
 pub use descent::{Descent, Update};
 pub use plan::Plan;
 pub(crate) use restore::back_project;
-pub use restore::{Care, Report, Restorer};
+pub use restore::{Report, Restorer};
 
 /// The most LR pixels that are adapted on, if nobody says otherwise.
 pub const ADAPT_PIXELS: usize = 750_000;

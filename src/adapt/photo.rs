@@ -28,7 +28,6 @@
 //!     adapt_pixels: 750_000,
 //!     ensemble: false,
 //!     lambda: None,
-//!     otherwise: None,
 //! });
 //! let request = Request { degradation: &degradation, method, back_project: 0, memory: 1 << 30 };
 //! let (larger, report) = upscale(&CpuEngine::new(None)?, &photo, &request, &mut |_| {})?;
@@ -41,7 +40,7 @@
 
 use super::course::solve_halo;
 use super::plan::Job;
-use super::restore::{Care, Report, Restorer, back_project};
+use super::restore::{Report, Restorer, back_project};
 use super::tiling::{Part, in_bands};
 use super::{Course, Event, Plan, Rates};
 use crate::degrade::{Degradation, LeastSquares, high_size, resize_window};
@@ -81,9 +80,6 @@ pub struct Adaptation<'a> {
     pub ensemble: bool,
     /// λ of the least-squares start, for weights that have it; from the photo's noise if absent.
     pub lambda: Option<f64>,
-    /// What enlarges a photo without noise instead that the blur does not explain: weights with the
-    /// bicubic start, which learn from the photo.
-    pub otherwise: Option<&'a Adaptation<'a>>,
 }
 
 impl Adaptation<'_> {
@@ -139,19 +135,18 @@ impl Request<'_> {
 /// Rows of the cubic methods are made so many at a time.
 const BAND: usize = 256;
 
-/// How much less a photo is trusted that its blur does not explain: λ is multiplied by this.
+/// How much less a photo is trusted that its blur does not explain: λ is multiplied by this, times the
+/// square of how many times further than [`reach`] the result is off, up to [`MOST_CAUTION`].
 const CAUTION: f64 = 10.0;
-
-/// The most noise of a photo for [`Adaptation::otherwise`], whose updates learn noise too.
-const QUIET: f64 = 1.5 / 255.0;
+const MOST_CAUTION: f64 = 1000.0;
 
 /// Enlarges `photo` to round(s · size) on each axis, keeping its kind, its alpha (on the grid of
 /// the colours) and its metadata.
 ///
 /// λ of a network with solves follows from the photo's noise and its losses as a JPEG, if it is not
 /// given; where the result then shows that the blur reaches further than the photo's own, it is made
-/// once more as costs less where the blur is wrong: by [`Adaptation::otherwise`], or, where there is none
-/// or the photo has noise, with ten times λ.
+/// once more with a larger λ, which costs less where the blur is wrong: ten times, and more the further
+/// off it is.
 ///
 /// # Errors
 /// A job that does not fit the memory (said before any work), a photo too small to be adapted on,
@@ -178,31 +173,23 @@ pub fn upscale<E: Engine<Elem = f32>>(
         Ok(plan.within(engine.largest() / channels, job.halo))
     };
     let plan = tiles(request)?;
-    let otherwise = match request.method {
-        Method::Mzsr(Adaptation { otherwise: Some(other), .. }) => {
-            let request = Request { method: Method::Mzsr(*other), ..*request };
-            // Where its memory does not fit there is still λ.
-            tiles(&request).ok().map(|plan| (request, plan))
-        }
-        _ => None,
-    };
     let colours: Raster<f32> = photo.rgb();
     let noise = request.degradation.noise(&colours).hypot(photo.compression_noise());
     let lambda = LeastSquares::lambda_for(noise);
     let (result, mut report) = upscale_with(engine, photo, &colours, request, plan, lambda, events)?;
     report.noise = noise;
     let Method::Mzsr(Adaptation { lambda: None, .. }) = request.method else { return Ok((result, report)) };
-    if report.lambda.is_none() || reaches(consistency(photo, &result, request.degradation), noise) {
+    if report.lambda.is_none() {
+        return Ok((result, report));
+    }
+    let beyond = consistency(photo, &result, request.degradation) / reach(noise);
+    if beyond <= 1.0 {
         return Ok((result, report));
     }
     drop(result);
-    let (care, (result, report)) = match otherwise {
-        Some((request, plan)) if noise <= QUIET => {
-            (Care::Otherwise, upscale_with(engine, photo, &colours, &request, plan, lambda, events)?)
-        }
-        _ => (Care::Lambda, upscale_with(engine, photo, &colours, request, plan, CAUTION * lambda, events)?),
-    };
-    Ok((result, Report { noise, care: Some(care), ..report }))
+    let caution = (CAUTION * beyond * beyond).min(MOST_CAUTION);
+    let (result, report) = upscale_with(engine, photo, &colours, request, plan, caution * lambda, events)?;
+    Ok((result, Report { noise, caution: Some(caution), ..report }))
 }
 
 /// The same of the photo's `colours`, in the tiles of `plan`, with this λ where none is given.
@@ -324,13 +311,13 @@ fn upscale_with<E: Engine<Elem = f32>>(
     Ok((result, report))
 }
 
-/// Whether a restoration with solves whose [`consistency`] is `off` is what a photo with noise of
-/// standard deviation `noise` and its own blur make (both of [0, 1]). On held-out photos these left
-/// 0.1 to 0.35 of 255, and below the noise where that is above one level, for which λ is larger; a
-/// Gaussian a fifth too wide 0.45 to 1.4 (docs/training.md).
-fn reaches(off: f64, noise: f64) -> bool {
+/// The largest [`consistency`] of a restoration with solves that a photo with noise of standard deviation
+/// `noise` and its own blur may leave (both of [0, 1]). On held-out photos these left 0.06 to 0.31 of 255,
+/// a little more where texture was taken for noise, and below the noise where that is above one level, for
+/// which λ is larger; a Gaussian a fifth too wide 0.27 to 0.93 (docs/training.md).
+fn reach(noise: f64) -> f64 {
     let level: f64 = 1.0 / 255.0;
-    off * off <= (0.42 * level) * (0.42 * level) + (noise * noise - level * level).max(0.0)
+    ((0.33 * level).powi(2) + 0.03 * noise * noise + (noise * noise - level * level).max(0.0)).sqrt()
 }
 
 /// Whether the degradation explains a photo with noise of standard deviation `noise` whose
@@ -408,7 +395,7 @@ mod tests {
         sharp.put_rows(0, &pixels, None);
         let none = Noise { sigma: 0.0, seed: 0 };
         let photo = degrade_photo(&sharp, &by(1.2), none, false).unwrap();
-        let (aware, start) = (weights(Start::LeastSquares), weights(Start::Bicubic));
+        let aware = weights(Start::LeastSquares);
         let rates = Rates::by_update(&[0.0]);
         let engine = PlainEngine::<f32>::new();
         let plain = Adaptation {
@@ -418,28 +405,23 @@ mod tests {
             adapt_pixels: 1 << 20,
             ensemble: false,
             lambda: None,
-            otherwise: None,
         };
-        let other = Adaptation { weights: &start, updates: 1, ..plain };
         let run = |adaptation: Adaptation<'_>, blur: &Degradation| {
             let request =
                 Request { degradation: blur, method: Method::Mzsr(adaptation), back_project: 0, memory: 1 << 30 };
             upscale(&engine, &photo, &request, &mut |_| {}).unwrap()
         };
-        assert_eq!(run(plain, &by(1.2)).1.care, None);
-        let (_, with_lambda) = run(plain, &by(3.0));
-        assert_eq!(with_lambda.care, Some(Care::Lambda));
-        assert!(
-            (with_lambda.lambda.unwrap() / (CAUTION * LeastSquares::lambda_for(with_lambda.noise)) - 1.0).abs() < 1e-9
-        );
+        assert_eq!(run(plain, &by(1.2)).1.caution, None);
+        let raised = |blur: &Degradation| {
+            let report = run(plain, blur).1;
+            let caution = report.caution.unwrap();
+            assert!((report.lambda.unwrap() / (caution * LeastSquares::lambda_for(report.noise)) - 1.0).abs() < 1e-9);
+            caution
+        };
+        // The further off the more.
+        let (wide, wider) = (raised(&by(3.0)), raised(&by(4.5)));
+        assert!(CAUTION < wide && wide < wider && wider <= MOST_CAUTION, "{wide} {wider}");
         // What was given stays.
-        assert_eq!(run(Adaptation { lambda: Some(1e-3), ..plain }, &by(3.0)).1.care, None);
-        let both = Adaptation { otherwise: Some(&other), ..plain };
-        assert_eq!(run(both, &by(1.2)).1.care, None);
-        let (result, report) = run(both, &by(3.0));
-        assert_eq!(report.care, Some(Care::Otherwise), "the noise is taken for {}", 255.0 * report.noise);
-        assert_eq!((report.updates.len(), report.lambda), (1, None));
-        let alone = run(Adaptation { otherwise: None, ..other }, &by(3.0)).0;
-        assert!(result.rgb8() == alone.rgb8());
+        assert_eq!(run(Adaptation { lambda: Some(1e-3), ..plain }, &by(3.0)).1.caution, None);
     }
 }

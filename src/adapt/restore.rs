@@ -53,17 +53,9 @@ pub struct Report {
     pub noise: f64,
     /// λ of the least-squares start, if there was one (only by [`super::photo::upscale`]).
     pub lambda: Option<f64>,
-    /// What was done because the blur did not explain the photo (only by [`super::photo::upscale`]).
-    pub care: Option<Care>,
-}
-
-/// What costs less where the blur that is given is not the photo's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Care {
-    /// λ was ten times what the noise asks for.
-    Lambda,
-    /// [`super::photo::Adaptation::otherwise`] enlarged the photo.
-    Otherwise,
+    /// By how much λ was raised because the blur did not explain the photo (only by
+    /// [`super::photo::upscale`]).
+    pub caution: Option<f64>,
 }
 
 impl Report {

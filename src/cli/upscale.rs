@@ -4,12 +4,12 @@ use super::Outcome;
 use super::options::{Blur, DegradationArgs, DeviceArgs, TalkArgs, set_threads, warn};
 use super::progress::Progress;
 use crate::adapt::photo::{Adaptation, Method, Request, consistency, explains, upscale};
-use crate::adapt::{ADAPT_PIXELS, Care, DEFAULT_UPDATES, Event, Rates, Report};
-use crate::degrade::{Degradation, Start, high_size};
+use crate::adapt::{ADAPT_PIXELS, DEFAULT_UPDATES, Event, Rates, Report};
+use crate::degrade::{Degradation, high_size};
 use crate::engine::{AnyEngine, Device, Engine};
 use crate::image::{Photo, WriteOptions, paths};
 use crate::network::weights::Weights;
-use crate::network::weights::builtin::{self, Choice};
+use crate::network::weights::builtin;
 use crate::{Error, Result};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -107,8 +107,6 @@ struct NetworkSetup {
     weights: Weights,
     updates: usize,
     rates: Rates,
-    /// For a photo that the blur does not explain.
-    otherwise: Option<Box<NetworkSetup>>,
 }
 
 impl Args {
@@ -183,24 +181,12 @@ impl Args {
                 warn(&format!("{flag} has no effect without updates: give -n"));
             }
         }
-        // Only where nobody said what is to be done.
-        let free = self.weights.is_none() && self.updates.is_none() && self.rates.is_none() && self.lambda.is_none();
-        let otherwise = match free && weights.info.start == Start::LeastSquares {
-            // With a warning they would not fit.
-            true => Some(builtin::choose_with(Start::Bicubic, degradation)?).filter(|choice| choice.warning.is_none()),
-            false => None,
-        };
-        let otherwise = otherwise.map(|Choice { weights, .. }| {
-            let rates = Rates(weights.info.rates.clone());
-            let updates = weights.info.updates.unwrap_or(DEFAULT_UPDATES);
-            Box::new(NetworkSetup { weights, updates, rates, otherwise: None })
-        });
-        Ok(NetworkSetup { weights, updates, rates, otherwise })
+        Ok(NetworkSetup { weights, updates, rates })
     }
 }
 
 impl NetworkSetup {
-    fn adaptation<'a>(&'a self, args: &Args, otherwise: Option<&'a Adaptation<'a>>) -> Adaptation<'a> {
+    fn adaptation(&self, args: &Args) -> Adaptation<'_> {
         Adaptation {
             weights: &self.weights,
             updates: self.updates,
@@ -208,7 +194,6 @@ impl NetworkSetup {
             adapt_pixels: args.adapt_pixels(),
             ensemble: args.ensemble,
             lambda: args.lambda,
-            otherwise,
         }
     }
 }
@@ -303,10 +288,8 @@ fn all(args: &Args) -> Result<Outcome> {
 fn one(args: &Args, setup: &Setup, engine: &AnyEngine, pair: &paths::Pair, photo: &Photo) -> Result<()> {
     let name = pair.input.display().to_string();
     let mut progress = Progress::new(args.talk.progress, &name);
-    let otherwise = setup.network.as_ref().and_then(|network| network.otherwise.as_ref());
-    let otherwise = otherwise.map(|network| network.adaptation(args, None));
     let method = match &setup.network {
-        Some(network) => Method::Mzsr(network.adaptation(args, otherwise.as_ref())),
+        Some(network) => Method::Mzsr(network.adaptation(args)),
         None if args.method == MethodFlag::Aligned => Method::Aligned,
         None if args.method == MethodFlag::LeastSquares => Method::LeastSquares(args.lambda),
         None => Method::Bicubic,
@@ -340,7 +323,7 @@ fn one(args: &Args, setup: &Setup, engine: &AnyEngine, pair: &paths::Pair, photo
     if args.talk.verbose {
         let off = consistency(photo, &result, &setup.blur.degradation);
         eprintln!("mzsr: {name}: {}", verdict(photo, &result, &report, off));
-        if report.care.is_some() || !explains(off, report.noise) {
+        if report.caution.is_some() || !explains(off, report.noise) {
             warn(&format!(
                 "{name}: the assumed blur does not explain this photo, which is sharper than it allows: \
                  try a narrower --kernel, or another --downsample"
@@ -368,10 +351,8 @@ fn verdict(photo: &Photo, result: &Photo, report: &Report, off: f64) -> String {
     if let Some(lambda) = report.lambda {
         text += &format!(", noise about {:.2} of 255, lambda {lambda:.2e}", 255.0 * report.noise);
     }
-    text += match report.care {
-        Some(Care::Lambda) => " (ten times what the noise asks for)",
-        Some(Care::Otherwise) => ", made once more from the bicubic start, which keeps more under a wrong blur",
-        None => "",
-    };
+    if let Some(caution) = report.caution {
+        text += &format!(" ({caution:.0} times what the noise asks for)");
+    }
     text + &format!(", D(result) is {:.2} of 255 off the photo", 255.0 * off)
 }

@@ -136,7 +136,6 @@ impl Method {
                 adapt_pixels: usize::MAX,
                 ensemble: false,
                 lambda: None,
-                otherwise: None,
             }),
             Action::Onnx(network) => {
                 let result = network.enlarge(low, degradation.scale())?;

@@ -6,6 +6,7 @@ pub mod inner_rates;
 pub mod log;
 pub mod meta;
 pub mod meta_train;
+mod muon;
 pub mod patches;
 pub mod photos;
 pub mod pretrain;

@@ -57,6 +57,8 @@
 //! factor = 0.5
 //! betas = [0.9, 0.999]
 //! epsilon = 1e-8
+//! muon = true                     # layers' weights by orthogonal momentum instead (Muon), which takes
+//!                                 # fewer steps; with the first of `betas` at 0.95; default: false
 //! clip = 1.0                      # largest norm of the gradient; default: none
 //! ema = 0.999                     # decay of an average of the weights that is validated and
 //!                                 # kept in their place; default: none
@@ -306,6 +308,9 @@ pub struct Optimiser {
     /// Adam's ε.
     #[serde(default = "Optimiser::default_epsilon")]
     pub epsilon: f64,
+    /// Whether layers' weights go by orthogonal momentum (Jordan et al., Muon, 2024) and only the rest by Adam.
+    #[serde(default)]
+    pub muon: bool,
     /// The largest norm of a gradient; longer ones are shortened to it.
     pub clip: Option<f64>,
     /// The decay of the average of the weights.

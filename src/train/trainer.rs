@@ -5,6 +5,7 @@
 use super::checkpoint::{self, Checkpoint, Score, State};
 use super::inner_rates::{InnerRates, with_tail};
 use super::log::{Judgement, Log, Report};
+use super::muon::Muon;
 use super::patches::{Feeder, Patches};
 use super::photos::Photos;
 use super::random::{Purpose, generator, normal};
@@ -413,7 +414,21 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         }
         let [beta1, beta2] = optimiser.betas;
         let adam = AdamStep::new(rate, beta1, beta2, optimiser.epsilon, step);
+        let before = optimiser.muon.then(|| engine.duplicate(&tensors.params)).transpose()?;
         engine.adam(adam, &tensors.grad, &mut tensors.first, &mut tensors.second, &mut tensors.params)?;
+        if let Some(before) = before {
+            // Where layers' weights lie Adam's step is undone. What Adam knows of them stays their momentum.
+            let model = &recipe.model;
+            let networks = if model.trains_all() && !model.fit { model.passes } else { 1 };
+            let muon = Muon::new(self.network.layers(), networks);
+            let (gradient, first) = (engine.download(&tensors.grad)?, engine.download(&tensors.first)?);
+            let moves = engine.upload(engine.shape(&before), &muon.step(beta1, &gradient, &first))?;
+            for places in muon.ranges() {
+                engine.scale(places.clone(), 0.0, &mut tensors.params)?;
+                engine.axpy(places.clone(), 1.0, &before, &mut tensors.params)?;
+                engine.axpy(places, -rate, &moves, &mut tensors.params)?;
+            }
+        }
         if let (Some(decay), Some(ema)) = (decay, &mut tensors.ema) {
             engine.scale(all.clone(), decay, ema)?;
             engine.axpy(all, 1.0 - decay, &tensors.params, ema)?;
