@@ -1204,7 +1204,7 @@ def main():
         sub.add_argument("--none", type=float, default=0.0, help="share without blur")
         sub.add_argument("--small", type=float, default=0.25 if name == "aware" else 0.15)
         sub.add_argument("--squared", action="store_true", help="learn from the squared error (with meta: of the places that judge)")
-        sub.add_argument("--muon", action="store_true", help="layers' weights by orthogonal momentum")
+        sub.add_argument("--muon", action="store_true", help="layers' weights by orthogonal momentum (of networks on cells; with meta of all)")
         sub.add_argument("--steps", type=int, help="instead of seconds")
         sub.add_argument("--crop", type=int, default=160 if name == "aware" else 256)
         sub.add_argument("--border", type=int, default=16)

@@ -136,7 +136,7 @@ mod tests {
     fn directions_become_of_one_size() {
         let (rows, columns) = (8, 45);
         // One direction that all rows share, ten times as large as the others.
-        let shared = |i: usize| if i % 2 == 0 { 5.0 } else { -5.0 };
+        let shared = |i: usize| if i.is_multiple_of(2) { 5.0 } else { -5.0 };
         let matrix: Vec<f32> =
             values(rows * columns).iter().enumerate().map(|(i, v)| v + shared(i % columns)).collect();
         // M Mᵀ = U S² Uᵀ: its trace is the sum of S², that of its square the sum of S⁴.
@@ -151,7 +151,7 @@ mod tests {
         assert!((0.68f64.powi(2)..1.13f64.powi(2)).contains(&mean) && off < 0.3, "{mean} {off}");
         // What was orthogonal already only changes its size: rows of one value each.
         let mut unit = vec![0.0; rows * columns];
-        (0..rows).for_each(|i| unit[i * columns + 3 * i] = if i % 2 == 0 { 5.0 } else { -5.0 });
+        (0..rows).for_each(|i| unit[i * columns + 3 * i] = if i.is_multiple_of(2) { 5.0 } else { -5.0 });
         for (before, after) in unit.iter().zip(orthogonal(unit.clone(), rows)) {
             assert!(if *before == 0.0 { after == 0.0 } else { (0.68..1.14).contains(&(after * before.signum())) });
         }
