@@ -205,12 +205,19 @@ fn curves(out: &mut String, results: &Results, set: &str) {
     }
 }
 
-/// Curves with their names at the end.
+/// Curves with their names at the end. Where one begins so far below everything else that nothing could be
+/// read (meta-trained weights before their first update), it comes in from below, with the figure beside it.
 fn plot(lines: &[(String, Vec<(f64, f64)>)]) -> String {
-    let all = || lines.iter().flat_map(|(_, points)| points.iter());
+    let range = |points: &mut dyn Iterator<Item = &(f64, f64)>| {
+        points.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), p| (a.min(p.1), b.max(p.1)))
+    };
+    let (low, high) = range(&mut lines.iter().flat_map(|(_, points)| &points[1..]));
+    let depth = low - (3.0 * (high - low)).max(5.0);
+    let shown = |points: &[(f64, f64)]| if points[0].1 < depth { 1 } else { 0 };
+    let all = || lines.iter().flat_map(|(_, points)| &points[shown(points)..]);
     let (width, height, left, right, top, bottom) = (640.0, 320.0, 58.0, 130.0, 24.0, 46.0);
     let most_x = all().map(|p| p.0).fold(1.0, f64::max);
-    let (mut low, mut high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), p| (a.min(p.1), b.max(p.1)));
+    let (mut low, mut high) = range(&mut all());
     let step = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
         .into_iter()
         .find(|step| (high - low) / step <= 6.0)
@@ -254,13 +261,26 @@ fn plot(lines: &[(String, Vec<(f64, f64)>)]) -> String {
     let mut taken: Vec<f64> = Vec::new();
     for (i, (name, points)) in lines.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
-        let path: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
+        let first = shown(points);
+        let mut drawn = points[first..].to_vec();
+        if first > 0 {
+            // Where the line crosses the lower edge.
+            let ((x0, y0), (x1, y1)) = (points[0], points[1]);
+            drawn.insert(0, (x0 + (x1 - x0) * (low - y0) / (y1 - y0), low));
+            let _ = write!(
+                out,
+                "<text x=\"{:.1}\" y=\"{:.1}\" style=\"fill:{colour}\">from {y0:.2} dB</text>",
+                x(drawn[0].0) + 8.0,
+                y(low) - 6.0 - 16.0 * i as f64
+            );
+        }
+        let path: Vec<String> = drawn.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
         let _ = write!(
             out,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
             path.join(" ")
         );
-        for p in points {
+        for p in &points[first..] {
             let _ = write!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\" fill=\"{colour}\"/>", x(p.0), y(p.1));
         }
         let end = points[points.len() - 1];
@@ -370,5 +390,20 @@ mod tests {
         assert!(drawn.matches("<polyline").count() == 2 && !drawn.contains("NaN") && !drawn.contains("inf"));
         let circles = drawn.split("cy=\"").skip(1).map(|part| part.split('"').next().unwrap().parse::<f64>().unwrap());
         assert!(circles.into_iter().all(|y| (0.0..320.0).contains(&y)));
+        assert!(!drawn.contains("from 30.00 dB"));
+    }
+
+    /// What begins far below the rest leaves the rest room.
+    #[test]
+    fn a_beginning_far_below_does_not_flatten_the_curves() {
+        let near = vec![(1.0, 34.8), (2.0, 34.9), (20.0, 35.1)];
+        let far = [vec![(0.0, 10.09)], near.clone()].concat();
+        let other = ("two".to_owned(), vec![(0.0, 35.0), (10.0, 35.0), (20.0, 35.0)]);
+        let (drawn, without) = (plot(&[("one".into(), far), other.clone()]), plot(&[("one".into(), near), other]));
+        assert!(drawn.contains("from 10.09 dB") && !without.contains("from "));
+        let heights = |drawn: &str| -> Vec<String> {
+            drawn.split("cy=\"").skip(1).map(|part| part.split('"').next().unwrap().to_owned()).collect()
+        };
+        assert_eq!(heights(&drawn), heights(&without));
     }
 }
