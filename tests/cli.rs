@@ -373,7 +373,12 @@ fn what_the_kernel_cannot_explain_is_trusted_less() {
     assert!(!said.contains("times what") && !said.contains("does not explain"), "{said}");
     let (wide, said) = lambda("low.png", "--kernel gaussian:3.5");
     assert!(said.contains("times what the noise asks for") && said.contains("does not explain"), "{said}");
-    assert!(wide > 10.0 * right, "{right} {wide}");
+    // By so much as is said, and by more the further off it is.
+    let times =
+        |said: &str| -> f64 { said.split(" times what").next().unwrap().rsplit('(').next().unwrap().parse().unwrap() };
+    assert!((wide / right - times(&said)).abs() < 0.02 * times(&said), "{right} {wide} {said}");
+    let (wider, said_wider) = lambda("low.png", "--kernel gaussian:5.0");
+    assert!(times(&said) > 10.0 && times(&said_wider) > times(&said) && wider > wide, "{said_wider}");
     let (given, said) = lambda("low.png", "--kernel gaussian:3.5 --lambda 0.002");
     assert!(given == 0.002 && !said.contains("times what"), "{said}");
     let (compressed, _) = lambda("low.jpg", "--kernel gaussian:1.2");

@@ -605,10 +605,15 @@ class Aware:
         self.prefix = prefix
 
     def matrices(self):
-        """Where the weights of layers are in the first leaf, as rows of outputs."""
+        """Where the weights of layers are in the first leaf, and as what matrix."""
         begins = np.cumsum([0] + self.base_sizes[:-1])
-        rows = [self.shapes[n][0] for n in self.base_names]
-        return [(b, r, s // r) for b, r, s, n in zip(begins, rows, self.base_sizes, self.base_names) if "weight" in n and self.side > 1]
+        made = []
+        for begin, size, name in zip(begins, self.base_sizes, self.base_names):
+            if "weight" in name:
+                outputs, inputs = self.shapes[name][:2]
+                sides = (outputs, size // outputs)
+                made.append((begin, *(sides[::-1] if own_weights(name, inputs) else sides)))
+        return made
 
     def tensors(self, leaves):
         made = {}
@@ -1204,7 +1209,7 @@ def main():
         sub.add_argument("--none", type=float, default=0.0, help="share without blur")
         sub.add_argument("--small", type=float, default=0.25 if name == "aware" else 0.15)
         sub.add_argument("--squared", action="store_true", help="learn from the squared error (with meta: of the places that judge)")
-        sub.add_argument("--muon", action="store_true", help="layers' weights by orthogonal momentum (of networks on cells; with meta of all)")
+        sub.add_argument("--muon", action="store_true", help="layers' weights by orthogonal momentum")
         sub.add_argument("--steps", type=int, help="instead of seconds")
         sub.add_argument("--crop", type=int, default=160 if name == "aware" else 256)
         sub.add_argument("--border", type=int, default=16)

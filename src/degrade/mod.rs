@@ -11,7 +11,7 @@ mod map;
 mod noise;
 mod photo;
 mod start;
-mod sums;
+pub(crate) mod sums;
 mod taps;
 
 use blur::Blur;

@@ -13,7 +13,7 @@ pub(super) fn square<T: Real>(values: &[T]) -> f64 {
 
 /// Σ a · b, in f64, in an order that does not depend on the instruction set.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-pub(super) fn products<T: Real>(a: &[T], b: &[T]) -> f64 {
+pub(crate) fn products<T: Real>(a: &[T], b: &[T]) -> f64 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
     let mut sums = [0.0; 16];
     for (a, b) in a.iter().zip(b) {
@@ -28,7 +28,7 @@ pub(super) fn products<T: Real>(a: &[T], b: &[T]) -> f64 {
 /// they are added, so that every instruction set gives the same bits. Quickest where `source`
 /// reaches [`SLACK`] values beyond the last one that is needed.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-pub(super) fn accumulate<T: Real>(out: &mut [T], source: &[T], taps: &[(usize, T)]) {
+pub(crate) fn accumulate<T: Real>(out: &mut [T], source: &[T], taps: &[(usize, T)]) {
     let done = blocks::<T, SLACK>(out, source, taps);
     let (rest, source) = (&mut out[done..], &source[done..]);
     if rest.is_empty() {

@@ -6,8 +6,9 @@
 //! 2025) a value moves by about as much as with Adam, so that both take the same rate. Biases, and how
 //! parameters follow the blur, stay with Adam.
 
-use crate::engine::Layer;
-use multiversion::multiversion;
+use crate::Result;
+use crate::degrade::sums::{accumulate, products};
+use crate::engine::{Engine, Layer};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -31,14 +32,36 @@ impl Muon {
     }
 
     /// Where the matrices lie among the parameters.
-    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+    fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         self.matrices.iter().map(|&(begin, rows, columns)| begin..begin + rows * columns)
+    }
+
+    /// Puts the step of size `rate` in the place of Adam's, which was made from `before`, where the matrices
+    /// lie. What Adam keeps as their first moment, with the decay `beta`, is their momentum.
+    ///
+    /// # Errors
+    /// A failing engine.
+    pub(super) fn correct<E: Engine<Elem = f32>>(
+        &self,
+        engine: &E,
+        (rate, beta): (f64, f64),
+        [gradient, first, before]: [&E::Tensor; 3],
+        params: &mut E::Tensor,
+    ) -> Result<()> {
+        let step = self.step(beta, &engine.download(gradient)?, &engine.download(first)?);
+        let step = engine.upload(engine.shape(before), &step)?;
+        for places in self.ranges() {
+            engine.scale(places.clone(), 0.0, params)?;
+            engine.axpy(places.clone(), 1.0, before, params)?;
+            engine.axpy(places, -rate, &step, params)?;
+        }
+        Ok(())
     }
 
     /// What is to be taken off the parameters at a rate of 1; 0 where there is no matrix. `first` is Adam's
     /// first moment with the decay `beta`, this step's gradient included, which is looked ahead of by one
     /// step (Nesterov).
-    pub(super) fn step(&self, beta: f64, gradient: &[f32], first: &[f32]) -> Vec<f32> {
+    fn step(&self, beta: f64, gradient: &[f32], first: &[f32]) -> Vec<f32> {
         let (old, new) = (beta as f32, (1.0 - beta) as f32);
         let made = self.matrices.par_iter().map(|&(begin, rows, columns)| {
             let places = begin..begin + rows * columns;
@@ -75,50 +98,32 @@ fn orthogonal(mut u: Vec<f32>, rows: usize) -> Vec<f32> {
         let mut gram = vec![0.0; rows * rows];
         for (i, a) in u.chunks_exact(columns).enumerate() {
             for (j, b) in u.chunks_exact(columns).enumerate().take(i + 1) {
-                gram[i * rows + j] = product(a, b);
+                gram[i * rows + j] = products(a, b) as f32;
                 gram[j * rows + i] = gram[i * rows + j];
             }
         }
         let mut factor: Vec<f32> = gram.iter().map(|v| three * v).collect();
         for (out, weights) in factor.chunks_exact_mut(rows).zip(gram.chunks_exact(rows)) {
-            add_rows(out, five, weights, &gram);
+            accumulate(out, &gram, &of_rows(five, weights, rows));
         }
         let mut next: Vec<f32> = u.iter().map(|v| one * v).collect();
         for (out, weights) in next.chunks_exact_mut(columns).zip(factor.chunks_exact(rows)) {
-            add_rows(out, 1.0, weights, &u);
+            accumulate(out, &u, &of_rows(1.0, weights, columns));
         }
         u = next;
     }
     u
 }
 
+/// `factor` · Σ weights[k] · (row k) of a matrix with `columns` columns, for [`accumulate`].
+fn of_rows(factor: f32, weights: &[f32], columns: usize) -> Vec<(usize, f32)> {
+    weights.iter().enumerate().map(|(k, weight)| (k * columns, factor * weight)).collect()
+}
+
 /// A matrix of `columns` rows for one of so many columns.
 fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
     let rows = matrix.len() / columns;
     (0..matrix.len()).map(|i| matrix[i % rows * columns + i / rows]).collect()
-}
-
-/// Σ a · b, in an order that does not depend on the instruction set.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-fn product(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
-    let mut sums = [0.0; 32];
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..32 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
-}
-
-/// out += factor · Σ weights[k] · (row k of `rows`).
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
-fn add_rows(out: &mut [f32], factor: f32, weights: &[f32], rows: &[f32]) {
-    let columns = out.len();
-    for (weight, row) in weights.iter().zip(rows.chunks_exact(columns)) {
-        let weight = factor * weight;
-        out.iter_mut().zip(row).for_each(|(sum, v)| *sum += weight * v);
-    }
 }
 
 #[cfg(test)]
@@ -142,7 +147,7 @@ mod tests {
         // M Mᵀ = U S² Uᵀ: its trace is the sum of S², that of its square the sum of S⁴.
         let spread = |matrix: &[f32]| {
             let row = |i: usize| &matrix[i * columns..][..columns];
-            let gram: Vec<f64> = (0..rows * rows).map(|i| f64::from(product(row(i / rows), row(i % rows)))).collect();
+            let gram: Vec<f64> = (0..rows * rows).map(|i| products(row(i / rows), row(i % rows))).collect();
             let mean = (0..rows).map(|i| gram[i * rows + i]).sum::<f64>() / rows as f64;
             (mean, gram.iter().map(|v| v * v).sum::<f64>() / rows as f64 / (mean * mean) - 1.0)
         };

@@ -417,17 +417,10 @@ impl<E: Engine<Elem = f32>> Trainer<'_, E> {
         let before = optimiser.muon.then(|| engine.duplicate(&tensors.params)).transpose()?;
         engine.adam(adam, &tensors.grad, &mut tensors.first, &mut tensors.second, &mut tensors.params)?;
         if let Some(before) = before {
-            // Where layers' weights lie Adam's step is undone. What Adam knows of them stays their momentum.
             let model = &recipe.model;
             let networks = if model.trains_all() && !model.fit { model.passes } else { 1 };
-            let muon = Muon::new(self.network.layers(), networks);
-            let (gradient, first) = (engine.download(&tensors.grad)?, engine.download(&tensors.first)?);
-            let moves = engine.upload(engine.shape(&before), &muon.step(beta1, &gradient, &first))?;
-            for places in muon.ranges() {
-                engine.scale(places.clone(), 0.0, &mut tensors.params)?;
-                engine.axpy(places.clone(), 1.0, &before, &mut tensors.params)?;
-                engine.axpy(places, -rate, &moves, &mut tensors.params)?;
-            }
+            let known = [&tensors.grad, &tensors.first, &before];
+            Muon::new(self.network.layers(), networks).correct(engine, (rate, beta1), known, &mut tensors.params)?;
         }
         if let (Some(decay), Some(ema)) = (decay, &mut tensors.ema) {
             engine.scale(all.clone(), decay, ema)?;
