@@ -6,6 +6,7 @@
 mod fill;
 mod format;
 mod ifd;
+mod jpeg;
 mod metadata;
 pub mod paths;
 mod read;
@@ -14,6 +15,7 @@ mod tiff_kinds;
 mod write;
 
 pub use format::Format;
+pub use jpeg::through_jpeg;
 pub use write::WriteOptions;
 
 use crate::{Raster, Real};

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 const EPSILON: f64 = 1e-8;
 /// Rows beyond the trained updates in a weights file. The last of them holds for all that follow.
 const TAIL: usize = 16;
-/// Rates stay within these, whatever the gradient says.
-const RANGE: [f64; 2] = [1e-8, 1e3];
+/// Learned rates stay below this, whatever the gradient says.
+const HIGHEST: f64 = 1e3;
 
 /// Natural logarithms of the rates, update by update, each with one for each layer; Adam's moments
 /// for them and their average.
@@ -45,7 +45,7 @@ impl InnerRates {
         }
         let mut begun = InnerRates::new(meta, layers);
         for (i, logarithm) in begun.logarithms.iter_mut().enumerate() {
-            *logarithm = rates.of(i / layers, i % layers).clamp(RANGE[0], RANGE[1]).ln();
+            *logarithm = rates.of(i / layers, i % layers).clamp(meta.least_rate, HIGHEST).ln();
         }
         begun.average.clone_from(&begun.logarithms);
         Some(begun)
@@ -94,7 +94,7 @@ impl InnerRates {
             return;
         }
         let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-        let [low, high] = RANGE.map(f64::ln);
+        let [low, high] = [meta.least_rate, HIGHEST].map(f64::ln);
         for (i, gradient) in gradient.iter().flatten().enumerate() {
             // d/d ln α = α · d/dα.
             let gradient = gradient * self.logarithms[i].exp();
@@ -153,6 +153,20 @@ mod tests {
         }
         assert!(rates.check(&meta, 2).is_ok() && rates.now(&meta).iter().flatten().all(|v| *v < 1.001e3));
         assert!(rates.check(&meta, 3).is_err());
+    }
+
+    #[test]
+    fn no_learned_rate_falls_below_the_least() {
+        let meta = meta("learn = 0.5\nleast_rate = 0.15");
+        // Nor does one that a file has.
+        let file = with_tail(&[vec![0.01, 0.3], vec![0.2, 0.1]], 0.5);
+        let mut rates = InnerRates::of_weights(&meta, 2, &file, 2).unwrap();
+        let least = |rates: &InnerRates| rates.now(&meta).into_iter().flatten().fold(f64::INFINITY, f64::min);
+        assert!((least(&rates) - 0.15).abs() < 1e-12 && (rates.now(&meta)[0][1] - 0.3).abs() < 1e-12);
+        for step in 1..50 {
+            rates.learn(&meta, &vec![vec![1.0; 2]; 2], 0.5, [0.9, 0.999], step, None);
+        }
+        assert!(rates.now(&meta).iter().flatten().all(|rate| (rate - 0.15).abs() < 1e-12));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use super::photos::{Photos, eight_bits, light};
 use super::random::{Purpose, below, generator, uniform};
-use super::recipe::{Degradations, Meta, Model, Recipe, father};
+use super::recipe::{Degradations, Drawn, Meta, Model, Recipe, Saved, father};
 use crate::adapt::geometry::Turn;
 use crate::adapt::{Course, forward};
 use crate::degrade::{Degradation, FEATURES, LeastSquares, Noise};
 use crate::engine::cpu::CpuEngine;
 use crate::engine::{Engine, Shape, load, raster};
+use crate::image::through_jpeg;
 use crate::network::{Architecture, Network};
 use crate::{Error, Raster, Result};
 use rand::RngExt;
@@ -58,10 +59,14 @@ pub struct Patches {
 /// What makes a patch small.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// Blur and downsampling.
+    /// Blur and downsampling, as they are told.
     pub degradation: Degradation,
+    /// As they are, where the blur is told wrong.
+    pub truly: Option<Degradation>,
     /// Of the noise, of [0, 1].
     pub sigma: f64,
+    /// The JPEG that the LR picture is saved as.
+    pub jpeg: Option<Saved>,
     /// Of the least-squares start.
     pub lambda: f64,
 }
@@ -145,11 +150,21 @@ fn surroundings(
     (light(&context), (y, x))
 }
 
-/// The LR pixels of `context`.
-fn degraded(context: &Raster<f32>, degradation: &Degradation, noise: Noise, round: bool) -> Raster<f32> {
-    let mut low = degradation.apply(context);
-    noise.add(&mut low);
-    if round { light(&eight_bits(&low)) } else { low }
+/// What [`crate::image::Photo::compression_noise`] says of a JPEG of this quality.
+fn compression_noise(quality: u8) -> Result<f64> {
+    let nothing = Raster::from_vec(1, 1, 3, vec![0; 3]);
+    Ok(through_jpeg(&nothing, quality, false)?.1)
+}
+
+/// The LR pixels of `context`; `seed` is of the noise.
+fn degraded(context: &Raster<f32>, case: &Case, seed: u64, round: bool) -> Result<Raster<f32>> {
+    let mut low = case.truly.as_ref().unwrap_or(&case.degradation).apply(context);
+    Noise { sigma: case.sigma, seed }.add(&mut low);
+    Ok(match case.jpeg {
+        Some(Saved { quality, halved }) => light(&through_jpeg(&eight_bits(&low), quality, halved)?.0),
+        None if round => light(&eight_bits(&low)),
+        None => low,
+    })
 }
 
 impl Patches {
@@ -196,14 +211,16 @@ impl Patches {
         raster(engine, &estimate)
     }
 
-    /// A scale, a blur and noise of the recipe's distribution.
+    /// A scale, a blur, noise and a JPEG of the recipe's distribution.
     fn draw(&self, random: &mut Pcg64) -> Result<Case> {
         let scale = self.model.scale[below(random, self.model.scale.len())];
-        let (kernel, sigma) = self.degradation.draw(scale, || uniform(random));
-        let degradation = Degradation::new(scale, kernel, self.model.downsample.into())?;
-        // As for a photo whose noise is known.
-        let lambda = LeastSquares::lambda_for(sigma);
-        Ok(Case { degradation, sigma, lambda })
+        let Drawn { kernel, told, sigma, jpeg } = self.degradation.draw(scale, || uniform(random));
+        let degradation = |kernel| Degradation::new(scale, kernel, self.model.downsample.into());
+        let truly = if kernel == told { None } else { Some(degradation(kernel)?) };
+        // As for a photo whose noise is known, and whose file is the JPEG.
+        let lost = jpeg.map_or(Ok(0.0), |Saved { quality, .. }| compression_noise(quality))?;
+        let lambda = LeastSquares::lambda_for(sigma.hypot(lost));
+        Ok(Case { degradation: degradation(told)?, truly, sigma, jpeg, lambda })
     }
 
     /// A place for a patch, or, at a scale, for its father.
@@ -270,8 +287,7 @@ impl Patches {
             _ => margin,
         };
         let (context, (y, x)) = surroundings(photo, (y, x), side, around, turn);
-        let noise = Noise { sigma: case.sigma, seed };
-        let low = degraded(&context, &case.degradation, noise, self.degradation.round);
+        let low = degraded(&context, case, seed, self.degradation.round)?;
         let (low, target, (y, x)) = if of_a_son {
             let inside = |at: usize, size: usize| ((at as f64 / scale).ceil() as usize).min(size - self.patch);
             let at = (inside(y, low.height), inside(x, low.width));
@@ -396,6 +412,7 @@ mod tests {
             (4.0, kernel(), Downsample::Direct),
         ] {
             let degradation = Degradation::new(scale, kernel, downsample).unwrap();
+            let case = Case { degradation: degradation.clone(), truly: None, sigma: 0.0, jpeg: None, lambda: 1e-3 };
             let patch = 24;
             // The margin, and with it the cut, on a multiple of every scale here.
             let margin = margin(scale, &degradations).next_multiple_of(12);
@@ -408,7 +425,7 @@ mod tests {
                 for (y, x) in [(0, 12), (48, 60)] {
                     let (context, at) = surroundings(&whole, (y, x), patch, margin, turn);
                     let target = context.crop(at.0, at.1, patch, patch);
-                    let input = degraded(&context, &degradation, Noise { sigma: 0.0, seed: 0 }, true);
+                    let input = degraded(&context, &case, 0, true).unwrap();
                     let input = degrade::resize(&input, scale, context.height, context.width);
                     let input = input.crop(at.0, at.1, patch, patch);
                     // Where the patch lies in the turned photo.
@@ -476,6 +493,38 @@ mod tests {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         assert_eq!(one.install(|| patches.batch(3).unwrap()), patches.batch(3).unwrap());
         assert_eq!(patches.batch(3).unwrap().input.len(), 12 * 16 * 16 * 3);
+    }
+
+    /// The LR picture is made by the blur as it is, and what the network begins with by the blur as it is told.
+    #[test]
+    fn a_wrong_blur_and_a_jpeg_are_in_the_lr_picture_alone() {
+        let text = "steps = 9\n[model]\nname = \"x\"\nscale = 2\ndownsample = \"direct\"\nstart = \"least-squares\"\n\
+                    [data]\nphotos = [\"a\"]\npatch = 24\nbatch = 6\n[optimiser]\nrate = 1e-3\n[output]\nfolder = \"o\"\n\
+                    [degradation]\nkernels = \"gaussian\"\nwrong_share = 1.0\njpeg_share = 0.5\njpeg = [50, 70]\n";
+        let recipe = Recipe::parse(text).unwrap();
+        let whole = photo(24, 24);
+        let patches = Patches::new(&recipe, Photos::new(vec![whole.clone()], &[1.0]), &[]).unwrap();
+        let mut saved = 0;
+        for step in 1..=3 {
+            for (place, case) in patches.plan(step).unwrap() {
+                let truly = case.truly.clone().unwrap();
+                assert_ne!(truly.kernel(), case.degradation.kernel());
+                let [input, target, low] = patches.pair(place, &case, 0, 0).unwrap();
+                assert_eq!(target, light(&place.turn.apply(&whole)));
+                let clean = eight_bits(&truly.apply(&target));
+                let wanted = match case.jpeg {
+                    Some(Saved { quality, halved }) => through_jpeg(&clean, quality, halved).unwrap().0,
+                    None => clean.clone(),
+                };
+                assert_eq!(low, light(&wanted));
+                assert_eq!(case.jpeg.is_some(), wanted != clean);
+                assert_eq!(case.lambda > 1e-3, case.jpeg.is_some());
+                saved += usize::from(case.jpeg.is_some());
+                let course = Course { lambda: case.lambda, ..recipe.model.course() };
+                assert_eq!(input, course.begin_patch(&case.degradation, &low, 24, 24));
+            }
+        }
+        assert!((3..=15).contains(&saved), "{saved}");
     }
 
     /// The updates of a task learn what a photo's adaptation would: from its LR pixels and their son.

@@ -44,6 +44,10 @@
 //! motion = [1.0, 9.0]             # in px, any angle
 //! noise_share = 0.1               # of photos with noise, default 0: its standard deviation uniform
 //! noise = [1.0, 8.0]              # in `noise`, of 255; λ of the start follows it
+//! jpeg_share = 0.1                # of photos that were saved as JPEG, default 0: their quality uniform
+//! jpeg = [60, 95]                 # in `jpeg`, half of them with colour at half the size; λ follows it
+//! wrong_share = 0.1               # of patches whose blur is told wrong, default 0: too wide by a factor
+//! wrong = [0.8, 1.25]             # uniform in `wrong`
 //! none_share = 0.2                # of patches without blur, default 0 (with bicubic downsampling)
 //! round = true                    # LR values to 8 bits
 //!
@@ -75,6 +79,7 @@
 //! learn = 0.02                    # the rates are learned, one for each layer and update: this is the
 //!                                 # rate of Adam on their logarithms, which follows the optimiser's
 //!                                 # schedule; default: they stay as they are
+//! least_rate = 1e-3               # no learned rate falls below; default 1e-8
 //! initial_rates = true            # they begin with those of [model] initial, which was meta-trained for
 //!                                 # as many updates at least; default: with rate
 //! order = 2                       # exact meta-gradients; 1 leaves the Hessian out
@@ -261,6 +266,14 @@ pub struct Degradations {
     pub noise_share: f64,
     /// The range of its standard deviation, of 255.
     pub noise: [f64; 2],
+    /// The share of photos that were saved as JPEG.
+    pub jpeg_share: f64,
+    /// The range of its quality, from 1 to 100.
+    pub jpeg: [f64; 2],
+    /// The share of patches whose blur is told wrong.
+    pub wrong_share: f64,
+    /// The range of the factor by which it is told too wide.
+    pub wrong: [f64; 2],
     /// The share of patches without blur.
     pub none_share: f64,
     /// Whether LR values are rounded to 8 bits.
@@ -353,6 +366,9 @@ pub struct Meta {
     pub rate: Vec<f64>,
     /// The rate of Adam on the logarithms of the rates; they are fixed if absent.
     pub learn: Option<f64>,
+    /// No learned rate falls below it.
+    #[serde(default = "Meta::default_least_rate")]
+    pub least_rate: f64,
     /// Whether learned rates begin with those of [`Model::initial`].
     #[serde(default)]
     pub initial_rates: bool,
@@ -539,6 +555,9 @@ impl Meta {
     fn default_anneal() -> f64 {
         10_000.0 / 3.0
     }
+    fn default_least_rate() -> f64 {
+        1e-8
+    }
     fn default_tail() -> f64 {
         0.5
     }
@@ -604,10 +623,36 @@ impl Default for Degradations {
             motion: [1.0, 9.0],
             noise_share: 0.0,
             noise: [1.0, 8.0],
+            jpeg_share: 0.0,
+            jpeg: [60.0, 95.0],
+            wrong_share: 0.0,
+            wrong: [0.8, 1.25],
             none_share: 0.0,
             round: true,
         }
     }
+}
+
+/// What makes a photo small; see [`Degradations::draw`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawn {
+    /// The blur.
+    pub kernel: Option<Kernel>,
+    /// What the blur is said to be.
+    pub told: Option<Kernel>,
+    /// The standard deviation of the noise, of [0, 1].
+    pub sigma: f64,
+    /// The JPEG that it is saved as at last.
+    pub jpeg: Option<Saved>,
+}
+
+/// How a JPEG is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// 1 to 100.
+    pub quality: u8,
+    /// Whether colour differences are kept at half the size.
+    pub halved: bool,
 }
 
 /// The number at `share` of the way.
@@ -621,24 +666,39 @@ impl Degradations {
         self.lambda1.unwrap_or([1.0, 2.5 * scale])
     }
 
-    /// A kernel for scale `scale`, and the standard deviation of the noise, of [0, 1]; `uniform` gives
-    /// numbers in [0, 1). The same number of them is taken whatever comes out.
-    pub fn draw(&self, scale: f64, mut uniform: impl FnMut() -> f64) -> (Option<Kernel>, f64) {
+    /// What makes a photo smaller by `scale`; `uniform` gives numbers in [0, 1). The same number of them is
+    /// taken whatever comes out.
+    pub fn draw(&self, scale: f64, mut uniform: impl FnMut() -> f64) -> Drawn {
         let [kind, first, second, angle, round, noisy, sigma] = std::array::from_fn(|_| uniform());
-        let sigma = if noisy < self.noise_share { between(self.noise, sigma) / 255.0 } else { 0.0 };
-        (self.kernel(scale, [kind, first, second, angle, round]), sigma)
+        let [saved, quality, halved, wrong, wider] = std::array::from_fn(|_| uniform());
+        let numbers = [kind, first, second, angle, round];
+        let kernel = self.kernel(scale, numbers, 1.0);
+        let told = if wrong < self.wrong_share {
+            self.kernel(scale, numbers, between(self.wrong, wider))
+        } else {
+            kernel.clone()
+        };
+        Drawn {
+            kernel,
+            told,
+            sigma: if noisy < self.noise_share { between(self.noise, sigma) / 255.0 } else { 0.0 },
+            jpeg: (saved < self.jpeg_share)
+                .then(|| Saved { quality: between(self.jpeg, quality).round() as u8, halved: halved < 0.5 }),
+        }
     }
 
-    fn kernel(&self, scale: f64, [kind, first, second, angle, round]: [f64; 5]) -> Option<Kernel> {
+    /// The kernel of these numbers, `wider` times as wide as they say.
+    fn kernel(&self, scale: f64, [kind, first, second, angle, round]: [f64; 5], wider: f64) -> Option<Kernel> {
         if self.kernels == Kernels::None || kind >= 1.0 - self.none_share {
             return None;
         }
         let others = kind - self.small_share;
         if (0.0..self.disk_share).contains(&others) {
-            return Some(Kernel::disk(between(self.disk, first), self.size));
+            return Some(Kernel::disk(wider * between(self.disk, first), self.size));
         }
         if (self.disk_share..self.disk_share + self.motion_share).contains(&others) {
-            return Some(Kernel::motion(between(self.motion, first), std::f64::consts::PI * angle, self.size));
+            let length = wider * between(self.motion, first);
+            return Some(Kernel::motion(length, std::f64::consts::PI * angle, self.size));
         }
         let (lambda1, lambda2) = if kind < self.small_share {
             let lambda1 = between(self.small, first);
@@ -648,6 +708,8 @@ impl Degradations {
             let lambda1 = between(self.lambda1_at(scale), first);
             (lambda1, between([self.lambda2_from, lambda1], second))
         };
+        // Variances.
+        let [lambda1, lambda2] = [lambda1, lambda2].map(|lambda| lambda * wider * wider);
         Some(Kernel::gaussian(lambda1, lambda2, std::f64::consts::PI * angle, self.size))
     }
 }
@@ -967,18 +1029,28 @@ impl Degradations {
                 return no("lambda2_from", format!("= {given}: use a number above 0, up to lambda1's first ({from})"));
             }
         }
-        for (key, given) in [("small", self.small), ("disk", self.disk), ("motion", self.motion), ("noise", self.noise)]
-        {
+        for (key, given) in [
+            ("small", self.small),
+            ("disk", self.disk),
+            ("motion", self.motion),
+            ("noise", self.noise),
+            ("jpeg", self.jpeg),
+            ("wrong", self.wrong),
+        ] {
             if !range(given) {
                 return no(key, format!("= {given:?}: use two numbers above 0, the smaller first"));
             }
         }
+        if !(1.0..=100.0).contains(&self.jpeg[0]) || self.jpeg[1] > 100.0 {
+            return no("jpeg", format!("= {:?}: use two qualities from 1 to 100", self.jpeg));
+        }
+        let wider = if self.wrong_share > 0.0 { self.wrong[1].max(1.0) } else { 1.0 };
         let largest = (self.size - 2) as f64;
         for (key, share, [_, extent]) in [
             ("disk", self.disk_share, self.disk.map(|radius| 2.0 * radius)),
             ("motion", self.motion_share, self.motion),
         ] {
-            if share > 0.0 && extent > largest {
+            if share > 0.0 && wider * extent > largest {
                 return no(key, format!("does not fit a kernel of size = {}: use less, or a larger size", self.size));
             }
         }
@@ -988,6 +1060,8 @@ impl Degradations {
             ("disk_share", self.disk_share),
             ("motion_share", self.motion_share),
             ("noise_share", self.noise_share),
+            ("jpeg_share", self.jpeg_share),
+            ("wrong_share", self.wrong_share),
             ("none_share", self.none_share),
         ] {
             if !(0.0..=1.0).contains(&share) {
@@ -1027,6 +1101,10 @@ impl Meta {
         }
         if let Some(learn) = self.learn.filter(|learn| !(learn.is_finite() && *learn > 0.0)) {
             return no("learn", format!("= {learn}: use a number above 0 (0.02 is usual), or leave it out"));
+        }
+        let above = |rate: &f64| self.least_rate <= *rate;
+        if self.learn.is_some() && !(self.least_rate > 0.0 && self.rate.iter().all(above)) {
+            return no("least_rate", format!("= {}: use a number above 0, up to rate", self.least_rate));
         }
         if self.initial_rates && self.learn.is_none() {
             return no("initial_rates", "are for rates that are learned: add learn, or leave it out".to_owned());
@@ -1274,6 +1352,8 @@ folder = \"o\"
             (meta("batch = 8\n", "").replace("rate = 0.01", "rate = -1"), "[meta] rate"),
             (meta("batch = 8\n", "").replace("rate = 0.01", "rate = [0.1, 0.1]"), "[meta] rate"),
             (meta("batch = 8\n", "learn = 0"), "[meta] learn"),
+            (meta("batch = 8\n", "learn = 0.1\nleast_rate = 0"), "[meta] least_rate"),
+            (meta("batch = 8\n", "learn = 0.1\nleast_rate = 0.2"), "[meta] least_rate"),
             (meta("batch = 8\n", "initial_rates = true"), "[meta] initial_rates"),
             (meta("batch = 8\n", "learn = 0.1\ninitial_rates = true"), "[meta] initial_rates"),
             (meta("batch = 8\n", "order = 3"), "[meta] order"),
@@ -1289,6 +1369,12 @@ folder = \"o\"
             (gaussian("lambda1 = [5, 1]\n"), "lambda1"),
             (gaussian("lambda2_from = 2\n"), "lambda2_from"),
             (gaussian("small_share = 2\n"), "small_share"),
+            (gaussian("jpeg_share = -1\n"), "jpeg_share"),
+            (gaussian("jpeg = [0.5, 90]\n"), "jpeg"),
+            (gaussian("jpeg = [90, 101]\n"), "jpeg"),
+            (gaussian("wrong_share = 1.5\n"), "wrong_share"),
+            (gaussian("wrong = [1.2, 0.8]\n"), "wrong"),
+            (gaussian("motion_share = 0.1\nmotion = [1, 12]\nwrong_share = 0.1\n"), "motion"),
             (gaussian("small_share = 0.6\nnone_share = 0.6\n"), "none_share"),
         ] {
             let error = Recipe::parse(&text).unwrap_err().to_string();
@@ -1361,7 +1447,8 @@ folder = \"o\"
         let (mut disks, mut lines, mut noisy) = (0, 0, 0);
         for _ in 0..2000 {
             let mut drawn = || super::super::random::uniform(&mut random);
-            let (kernel, sigma) = recipe.degradation.draw(2.0, &mut drawn);
+            let Drawn { kernel, told, sigma, jpeg } = recipe.degradation.draw(2.0, &mut drawn);
+            assert_eq!((&kernel, jpeg), (&told, None));
             let kernel = kernel.unwrap();
             let middle = kernel.data[15 * 7 + 7];
             // A disk is flat around its middle, or ends beside it; a line is narrow. A Gaussian is neither.
@@ -1380,6 +1467,34 @@ folder = \"o\"
     }
 
     #[test]
+    fn some_are_saved_as_jpeg_and_some_blurs_told_wrong() {
+        let more = "jpeg_share = 0.3\njpeg = [70, 90]\nwrong_share = 0.2\n";
+        let recipe = Recipe::parse(&format!("{BASE}\n[degradation]\nkernels = \"gaussian\"\n{more}")).unwrap();
+        let mut random = super::super::random::generator(1, super::super::random::Purpose::Patch, 0, 0);
+        let (mut saved, mut halved, mut wrong, mut wider) = (0, 0, 0, 0);
+        for _ in 0..2000 {
+            let mut drawn = || super::super::random::uniform(&mut random);
+            let Drawn { kernel, told, jpeg, .. } = recipe.degradation.draw(2.0, &mut drawn);
+            let spread = |kernel: &Option<Kernel>| {
+                let (long, short, _) = kernel.as_ref().unwrap().moments().axes();
+                long + short
+            };
+            let ratio = spread(&told) / spread(&kernel);
+            assert!((0.6..1.6).contains(&ratio), "{ratio}");
+            wrong += usize::from(told != kernel);
+            wider += usize::from(ratio > 1.0);
+            saved += usize::from(jpeg.is_some());
+            if let Some(Saved { quality, halved: colour }) = jpeg {
+                assert!((70..=90).contains(&quality));
+                halved += usize::from(colour);
+            }
+        }
+        let share = |count: usize| count as f64 / 2000.0;
+        assert!((share(saved) - 0.3).abs() < 0.04 && (share(halved) - 0.15).abs() < 0.03, "{saved} {halved}");
+        assert!((share(wrong) - 0.2).abs() < 0.04 && (share(wider) - 0.11).abs() < 0.03, "{wrong} {wider}");
+    }
+
+    #[test]
     fn kernels_follow_the_distribution() {
         let mut recipe = Recipe::parse(&format!("{BASE}\n[degradation]\nkernels = \"gaussian\"\n")).unwrap();
         let mut random = super::super::random::generator(1, super::super::random::Purpose::Patch, 0, 0);
@@ -1388,7 +1503,7 @@ folder = \"o\"
             let mut sums = [0.0; 3];
             for _ in 0..300 {
                 let mut drawn = || super::super::random::uniform(&mut random);
-                let kernel = recipe.degradation.draw(2.0, &mut drawn).0.unwrap();
+                let kernel = recipe.degradation.draw(2.0, &mut drawn).kernel.unwrap();
                 let m = kernel.moments();
                 let mean = (m.xx + m.yy) / 2.0;
                 assert!(if small { mean < 1.05 } else { (0.95..5.05).contains(&mean) }, "{mean}");
