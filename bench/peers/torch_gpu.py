@@ -2,7 +2,9 @@
 """PyTorch on a GPU: the same phases as `mzsr bench --device gpu` and `mzsr upscale`, in strict fp32.
 
 Each in contiguous and channels-last memory, with cudnn.benchmark; the faster one counts. Given
-tensors on the device, no files, no start. Needs torch; `--device cpu` tries the script without a GPU.
+tensors on the device, no files, no start; but "photo to photo" is all that `mzsr bench` times as an
+enlargement: from a photo in the processor's memory (its son, both cubic upscales, the loss after the
+last update) to one there. Needs torch; `--device cpu` tries the script without a GPU.
 """
 
 import argparse
@@ -63,6 +65,22 @@ def phases(form, device, side):
         with torch.inference_mode():
             return large + net(large)
 
+    photo = torch.rand(1, 3, side, side)
+
+    def whole_job(updates):
+        resize = lambda t, s: torch.nn.functional.interpolate(t, size=(s, s), mode="bicubic", antialias=s < t.shape[2])
+        low = photo.to(device).contiguous(memory_format=form)
+        son = resize(resize(low, side // 2).clamp(0, 1), side)
+        for _ in range(updates):
+            gradients = backward((son, low))
+            with torch.no_grad():
+                for parameter, gradient in zip(params, gradients):
+                    parameter.sub_(gradient, alpha=1e-6)
+        with torch.inference_mode():
+            after = (son + net(son) - low).abs().mean()
+            start = resize(low, 2 * side)
+            return (start + net(start)).clamp(0, 1).cpu(), after.item()
+
     return {
         f"forward 1 x {side}": lambda: forward(whole),
         f"forward+backward 1 x {side}": lambda: backward(whole),
@@ -70,6 +88,8 @@ def phases(form, device, side):
         "forward+backward 16 x 64": lambda: backward(batch),
         "upscale, 1 update": lambda: upscale(1),
         "upscale, 10 updates": lambda: upscale(10),
+        "photo to photo, 1 update": lambda: whole_job(1),
+        "photo to photo, 10 updates": lambda: whole_job(10),
         "a task of a meta-step": meta,
     }
 

@@ -134,20 +134,27 @@ def motion(length, angle):
 
 
 def draw_kernel(random, scale, shares):
-    kind, first, second, angle, round_ = random.random(5)
+    """A kernel, and what the network is told that it is."""
+    kind, first, second, angle, round_, wrong, factor = random.random(7)
     between = lambda low, high, share: low + (high - low) * share
-    if kind >= 1 - shares["none"]:
-        return None
-    if kind < shares["small"]:
-        one = between(0.2, 1.0, first)
-        two = one if round_ < shares["round"] else between(0.2, one, second)
-        return gaussian(one, two, math.pi * angle)
-    if kind < shares["small"] + shares["disk"]:
-        return disk(between(0.5, 2.5, first))
-    if kind < shares["small"] + shares["disk"] + shares["motion"]:
-        return motion(between(1.0, 9.0, first), math.pi * angle)
-    one = between(1.0, 2.5 * scale, first)
-    return gaussian(one, between(1.0, one, second), math.pi * angle)
+
+    def kernel(wider):
+        if kind >= 1 - shares["none"]:
+            nothing = np.zeros((SIZE, SIZE))
+            nothing[SIZE // 2, SIZE // 2] = 1
+            return nothing
+        if kind < shares["small"]:
+            one = between(0.2, 1.0, first)
+            two = one if round_ < shares["round"] else between(0.2, one, second)
+            return gaussian(one * wider**2, two * wider**2, math.pi * angle)
+        if kind < shares["small"] + shares["disk"]:
+            return disk(wider * between(0.5, 2.5, first))
+        if kind < shares["small"] + shares["disk"] + shares["motion"]:
+            return motion(wider * between(1.0, 9.0, first), math.pi * angle)
+        one = between(1.0, 2.5 * scale, first)
+        return gaussian(one * wider**2, between(1.0, one, second) * wider**2, math.pi * angle)
+
+    return kernel(1.0), kernel(between(0.8, 1.25, factor) if wrong < shares["wrong"] else 1.0)
 
 
 def transfer(kernels, scale):
@@ -167,17 +174,56 @@ class Bank:
 
     def __init__(self, count, scale, shares, seed, device):
         random = np.random.default_rng(seed)
-        nothing = np.zeros((SIZE, SIZE))
-        nothing[SIZE // 2, SIZE // 2] = 1
         drawn = [draw_kernel(random, scale, shares) for _ in range(count)]
-        kernels = np.stack([nothing if k is None else k for k in drawn])
-        self.kernels = torch.from_numpy(kernels).float().to(device)
-        self.features = torch.from_numpy(transfer(kernels, scale)).float().to(device)
+        real, told = (np.stack(kernels) for kernels in zip(*drawn))
+        on_device = lambda t: torch.from_numpy(t).float().to(device)
+        self.kernels, self.told, self.features = on_device(real), on_device(told), on_device(transfer(told, scale))
         self.device = device
 
     def draw(self, count):
         which = (torch.rand(count, device=self.device) * len(self.kernels)).long()
-        return self.kernels[which], self.features[which]
+        return self.kernels[which], self.told[which], self.features[which]
+
+
+class Jpeg:
+    """What a JPEG of any quality, with the tables of the standard's Annex K, leaves of pictures whose sides
+    are multiples of 16; the order of the 64 steps is that of rows."""
+
+    LIGHTNESS = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+        18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
+    COLOUR = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99""" + 32 * " 99"
+
+    def __init__(self, device):
+        table = lambda text: torch.tensor([float(v) for v in text.split()], device=device).view(8, 8)
+        self.tables = torch.stack([table(self.LIGHTNESS), table(self.COLOUR), table(self.COLOUR)])
+        k, x = torch.arange(8.0, device=device)[:, None], torch.arange(8.0, device=device)[None]
+        self.dct = torch.cos((2 * x + 1) * k * math.pi / 16) / 2
+        self.dct[0] /= 2**0.5
+        self.ycc = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], device=device)
+        self.rgb = torch.linalg.inv(self.ycc.cpu()).to(device)
+
+    def steps(self, quality):
+        """n × 3 × 8 × 8 for n qualities."""
+        factor = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
+        return (self.tables * factor.view(-1, 1, 1, 1) + 0.5001).floor().clamp(1, 255)
+
+    def plane(self, t, steps):
+        n, h, w = t.shape
+        blocks = t.view(n, h // 8, 8, w // 8, 8).transpose(2, 3)
+        steps = steps[:, None, None]
+        made = self.dct.T @ ((self.dct @ blocks @ self.dct.T / steps).round() * steps) @ self.dct
+        return made.transpose(2, 3).reshape(n, h, w)
+
+    def __call__(self, rgb, steps, halved):
+        """n × 3 × h × w in [0, 1]; where `halved` (n) colour differences are kept at half the size."""
+        ycc = torch.einsum("ij,njhw->nihw", self.ycc, rgb * 255).round()
+        light = self.plane(ycc[:, 0] - 128, steps[:, 0]) + 128
+        planes = [light]
+        for c in (1, 2):
+            small = F.avg_pool2d(ycc[:, c], 2).round()
+            small = self.plane(small, steps[:, c]).repeat_interleave(2, 1).repeat_interleave(2, 2)
+            planes.append(torch.where(halved.view(-1, 1, 1), small, self.plane(ycc[:, c], steps[:, c])))
+        return eight_bits(torch.einsum("ij,njhw->nihw", self.rgb, torch.stack(planes, 1)) / 255)
 
 
 # The degradation on a torus, as products of spectra
@@ -740,8 +786,9 @@ def lambda_of(sigma):
 class AwareStep:
     def __init__(self, args, meta, tensors, device, dtype):
         scales = json.loads(args.scales) if args.scales else [int(meta["scale"])]
-        self.shares = {"none": args.none, "small": args.small, "round": 0.5, "disk": args.disk, "motion": args.motion}
+        self.shares = {"none": args.none, "small": args.small, "round": 0.5, "disk": args.disk, "motion": args.motion, "wrong": args.wrong}
         self.photos = Photos(args.photos, args.crop, device)
+        self.jpeg = Jpeg(device)
         kind = Matrices if args.scales else Grid
         self.solver = MatrixSolver if args.scales else Solver
         self.grids = [kind(args.crop, scale, meta["downsample"], device) for scale in scales]
@@ -758,13 +805,19 @@ class AwareStep:
     def case(self, count, variant):
         args, grid = self.args, self.grids[variant]
         high = self.photos.crops(count, args.crop)
-        kernels, seen = self.banks[variant].draw(count)
+        kernels, told, seen = self.banks[variant].draw(count)
         rand = lambda: torch.rand(count, 1, 1, 1, device=self.device)
         sigma = torch.where(rand() < args.noise, 1 + 7 * rand(), torch.zeros_like(rand()))
-        k = grid.transfer(kernels)
-        low = grid.degrade(high, k)
+        low = grid.degrade(high, grid.transfer(kernels))
         low = eight_bits(low + sigma / 255 * torch.randn_like(low))
+        if args.jpeg:
+            steps = self.jpeg.steps((60 + 35 * rand()).round())
+            saved = rand() < args.jpeg
+            low = torch.where(saved, self.jpeg(low, steps, rand().view(-1) < 0.5), low)
+            lost = 0.9 * steps[:, :1].mean((2, 3), keepdim=True).sqrt()
+            sigma = torch.where(saved, torch.hypot(sigma, lost), sigma)
         lam = lambda_of(sigma)
+        k = grid.transfer(told)
         noise = torch.log10(lam.view(-1, 1) / 1e-3) / 2
         features = torch.cat([seen, torch.full_like(noise, (grid.scale - 2) / 2), noise], 1)
         solver = self.solver(grid, k, low, lam)
@@ -998,7 +1051,7 @@ class MetaStep:
     def __init__(self, args, meta, tensors, device, dtype):
         scales = json.loads(args.scales) if args.scales else [int(meta["scale"])]
         crops = json.loads(args.crops) if args.crops else [args.crop] * len(scales)
-        shares = {"none": args.none, "small": args.small, "round": 1.0, "disk": 0.0, "motion": 0.0}
+        shares = {"none": args.none, "small": args.small, "round": 1.0, "disk": 0.0, "motion": 0.0, "wrong": 0.0}
         self.photos = Photos(args.photos, max(crops), device)
         self.banks = [Bank(args.kernels, scale, shares, args.seed + i, device) for i, scale in enumerate(scales)]
         grid = lambda size, scale: Grid(size, scale, meta["downsample"], device)
@@ -1026,7 +1079,7 @@ class MetaStep:
         args, (grid, below) = self.args, self.grids[variant]
         s, n, device = grid.scale, args.tasks, self.device
         high = self.photos.crops(n, grid.size)
-        kernels, _ = self.banks[variant].draw(n)
+        kernels, _, _ = self.banks[variant].draw(n)
         low = eight_bits(grid.degrade(high, grid.transfer(kernels)))
         son = below.degrade(low, below.transfer(kernels)).clamp(0, 1)
         b = args.border
@@ -1225,6 +1278,8 @@ def main():
     aware.add_argument("--disk", type=float, default=0.08)
     aware.add_argument("--motion", type=float, default=0.12)
     aware.add_argument("--noise", type=float, default=0.12)
+    aware.add_argument("--jpeg", type=float, default=0.0, help="share that was saved as JPEG, of quality 60 to 95")
+    aware.add_argument("--wrong", type=float, default=0.0, help="share whose blur is told wrong, 0.8 to 1.25 times as wide")
     meta.add_argument("--tasks", type=int, default=16)
     meta.add_argument("--patch", type=int, default=96)
     meta.add_argument("--updates", type=int, default=4)

@@ -63,29 +63,46 @@ pub(super) fn in_bands<T: Real>(
 ) -> Result<()> {
     let mut band = Raster::new(0, width, 3);
     for core in tiles(height, width, side) {
+        let (seen, mut made) = make(core)?;
+        if seen == core && core.width == width {
+            clip(&mut made.data)?;
+            sink(core.y, made)?;
+            continue;
+        }
         if core.x == 0 {
             band = Raster::new(core.height, width, 3);
         }
-        let (seen, made) = make(core)?;
         for y in 0..core.height {
             let from = ((core.y - seen.y + y) * seen.width + core.x - seen.x) * 3;
             let to = (y * width + core.x) * 3;
-            for (out, &value) in band.data[to..to + core.width * 3].iter_mut().zip(&made.data[from..]) {
-                if !value.is_finite() {
-                    return Err(Error::Numeric(
-                        "the result is not finite, nothing was written: \
-                         the weights or the rates do not fit; try -n 0"
-                            .into(),
-                    ));
-                }
-                *out = value.max(T::zero()).min(T::one());
-            }
+            let row = &mut band.data[to..to + core.width * 3];
+            row.copy_from_slice(&made.data[from..from + core.width * 3]);
+            clip(row)?;
         }
         if core.x + core.width == width {
             sink(core.y, std::mem::replace(&mut band, Raster::new(0, width, 3)))?;
         }
     }
     Ok(())
+}
+
+/// Clips to [0, 1].
+///
+/// # Errors
+/// Values that are not finite.
+fn clip<T: Real>(values: &mut [T]) -> Result<()> {
+    // No way out of the loop, so that it works on many values at a time.
+    let mut finite = true;
+    for value in &mut *values {
+        finite &= value.is_finite();
+        *value = value.max(T::zero()).min(T::one());
+    }
+    if finite {
+        return Ok(());
+    }
+    Err(Error::Numeric(
+        "the result is not finite, nothing was written: the weights or the rates do not fit; try -n 0".into(),
+    ))
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ const BATCH: usize = 128;
 /// work seldom.
 const FIRST_BATCH: usize = 8;
 
+/// The largest buffer that is kept to read through, in bytes.
+const MOST_KEPT: u64 = 1 << 26;
+
 /// What kind of adapter it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -215,6 +218,9 @@ pub(super) struct Device {
     pipelines: HashMap<Work, wgpu::ComputePipeline>,
     numbers: wgpu::Buffer,
     recorded: Mutex<Recorded>,
+    /// What was last read through, for the next that is not larger: new memory that the processor sees takes
+    /// longer to come than most of what is read.
+    staging: Mutex<Option<wgpu::Buffer>>,
     /// The first thing that went wrong outside of any call.
     failure: Arc<Mutex<Option<String>>>,
     pub memory: Arc<Pool>,
@@ -302,6 +308,7 @@ impl Device {
                 count: 0,
                 batch: FIRST_BATCH,
             }),
+            staging: Mutex::default(),
             failure,
             memory: Arc::default(),
             largest: largest(&limits),
@@ -477,16 +484,19 @@ impl Device {
             return Ok(Vec::new());
         }
         let size = 4 * count as u64;
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
+        let kept = lock(&self.staging).take_if(|kept| kept.size() >= size);
+        let staging = kept.unwrap_or_else(|| {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
         });
         self.record_copy(|encoder| encoder.copy_buffer_to_buffer(block.buffer(), 0, &staging, 0, Some(size)))?;
         self.flush()?;
         let (sender, receiver) = std::sync::mpsc::channel();
-        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+        staging.slice(..size).map_async(wgpu::MapMode::Read, move |result| {
             // Nobody waits any more only if the wait below failed.
             let _ = sender.send(result);
         });
@@ -496,7 +506,13 @@ impl Device {
             Ok(result) => result.map_err(failed)?,
             Err(_) => return Err(failed("its results did not come")),
         }
-        let values = bytemuck::pod_collect_to_vec(&staging.slice(..).get_mapped_range().map_err(failed)?);
+        let values = bytemuck::pod_collect_to_vec(&staging.slice(..size).get_mapped_range().map_err(failed)?);
+        staging.unmap();
+        let mut kept = lock(&self.staging);
+        if staging.size() <= MOST_KEPT && kept.as_ref().is_none_or(|kept| kept.size() < staging.size()) {
+            *kept = Some(staging);
+        }
+        drop(kept);
         self.check()?;
         Ok(values)
     }
