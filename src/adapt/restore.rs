@@ -53,6 +53,9 @@ pub struct Report {
     pub noise: f64,
     /// λ of the least-squares start, if there was one (only by [`super::photo::upscale`]).
     pub lambda: Option<f64>,
+    /// By what factor the blur was made narrower because it did not explain the photo (only by
+    /// [`super::photo::upscale`]).
+    pub narrowed: Option<f64>,
     /// By how much λ was raised because the blur did not explain the photo (only by
     /// [`super::photo::upscale`]).
     pub caution: Option<f64>,

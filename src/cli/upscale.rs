@@ -320,8 +320,15 @@ fn one(args: &Args, setup: &Setup, engine: &AnyEngine, pair: &paths::Pair, photo
     if !args.talk.quiet {
         photo.warnings().iter().chain(&warnings).for_each(|warning| warn(&format!("{name}: {warning}")));
     }
+    if let (Some(factor), false) = (report.narrowed, args.talk.quiet) {
+        warn(&format!(
+            "{name}: sharper than the given blur allows: restored with that {factor:.2} times as wide; \
+             a narrower --kernel may do better (--lambda 1e-3 keeps this one)"
+        ));
+    }
     if args.talk.verbose {
-        let off = consistency(photo, &result, &setup.blur.degradation);
+        let degradation = setup.blur.degradation.narrowed(report.narrowed.unwrap_or(1.0));
+        let off = consistency(photo, &result, &degradation);
         eprintln!("mzsr: {name}: {}", verdict(photo, &result, &report, off));
         if report.caution.is_some() || !explains(off, report.noise) {
             warn(&format!(
@@ -350,6 +357,9 @@ fn verdict(photo: &Photo, result: &Photo, report: &Report, off: f64) -> String {
     };
     if let Some(lambda) = report.lambda {
         text += &format!(", noise about {:.2} of 255, lambda {lambda:.2e}", 255.0 * report.noise);
+    }
+    if let Some(factor) = report.narrowed {
+        text += &format!(", the blur {factor:.2} times as wide");
     }
     if let Some(caution) = report.caution {
         text += &format!(" ({caution:.0} times what the noise asks for)");

@@ -98,6 +98,12 @@ impl Degradation {
         self
     }
 
+    /// The same with a kernel `factor` times as wide ([`Kernel::narrowed`]).
+    pub fn narrowed(&self, factor: f64) -> Self {
+        let kernel = self.kernel.as_ref().map(|kernel| kernel.narrowed(factor));
+        Degradation { kernel, ..self.clone() }
+    }
+
     /// Whether LR pixel i shows HR s·i (and not the centre of its cell).
     pub fn samples_corners(&self) -> bool {
         self.downsample == Downsample::Direct && self.phase == Phase::Corner
