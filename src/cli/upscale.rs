@@ -67,7 +67,8 @@ pub struct Args {
     /// Put the residual LR − D(result) back N times
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     back_project: usize,
-    /// How little the photo is trusted by the least-squares start [default: from its noise, 1e-3 if clean]
+    /// How little the photo is trusted by the least-squares start [default: from its noise, 1e-3 if clean];
+    /// if given, a kernel that is too wide for the photo is taken as it is
     #[arg(long, value_name = "L", allow_negative_numbers = true)]
     lambda: Option<f64>,
     /// Mean over the 8 flips and rotations: 8 times the work
