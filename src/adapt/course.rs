@@ -19,18 +19,61 @@ pub struct Course {
     pub passes: usize,
     /// Whether the parameters follow the blur ([`crate::network::Fit`]).
     pub fit: bool,
-    /// λ of the least-squares start. After a pass μ = 3 λ.
+    /// λ of the least-squares start.
     pub lambda: f64,
+    /// μ of the data steps, over λ.
+    pub mu_over_lambda: f64,
+}
+
+/// What an LR photo's values may be off, as standard deviations of [0, 1].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NoiseLevel {
+    /// White noise ([`Degradation::noise`]).
+    pub white: f64,
+    /// What it lost as a JPEG ([`crate::image::Photo::compression_noise`]).
+    pub jpeg: f64,
+}
+
+impl NoiseLevel {
+    /// Of both.
+    pub fn sigma(self) -> f64 {
+        self.white.hypot(self.jpeg)
+    }
+
+    /// λ for it ([`LeastSquares::lambda_for`]).
+    pub fn lambda(self) -> f64 {
+        LeastSquares::lambda_for(self.sigma())
+    }
+
+    /// μ over λ: 1.5 for white noise, twice that for a JPEG, whose errors are large where there is detail
+    /// and are learned to be taken away better than by what explains them; by their shares of the variance
+    /// where there is both. Chosen on held-out photos (docs/training.md).
+    pub fn mu_over_lambda(self) -> f64 {
+        let jpeg = if self.jpeg > 0.0 { (self.jpeg / self.sigma()).powi(2) } else { 0.0 };
+        1.5 * (1.0 + jpeg)
+    }
 }
 
 impl Default for Course {
     /// The paper's: once, from the bicubic upscale.
     fn default() -> Self {
-        Course { start: Start::Bicubic, passes: 1, fit: false, lambda: LeastSquares::default().lambda }
+        let noise = NoiseLevel::default();
+        Course {
+            start: Start::Bicubic,
+            passes: 1,
+            fit: false,
+            lambda: noise.lambda(),
+            mu_over_lambda: noise.mu_over_lambda(),
+        }
     }
 }
 
 impl Course {
+    /// The same for a photo with such noise.
+    pub fn with(self, noise: NoiseLevel) -> Self {
+        Course { lambda: noise.lambda(), mu_over_lambda: noise.mu_over_lambda(), ..self }
+    }
+
     /// The network's parameters in each pass for this blur, of `parameters` as in a file.
     ///
     /// # Panics
@@ -86,10 +129,9 @@ impl Course {
         }
     }
 
-    /// The data step after a pass that made `made`: argmin ‖D x − low‖² + μ ‖x − made‖², eight steps.
-    /// `made` itself where the course has no solves.
-    ///
-    /// μ was chosen on held-out photos (docs/training.md).
+    /// The data step after a pass that made `made`: argmin ‖D x − low‖² + μ ‖x − made‖², eight steps from
+    /// where the one before ended, which `z` says ([`LeastSquares::solve_on`]). `made` itself where the
+    /// course has no solves.
     ///
     /// # Errors
     /// A failing engine.
@@ -99,11 +141,13 @@ impl Course {
         degradation: &Degradation,
         low: &E::Tensor,
         made: E::Tensor,
+        z: &mut Option<E::Tensor>,
     ) -> Result<E::Tensor> {
         if !self.solves() {
             return Ok(made);
         }
-        engine.solve(LeastSquares { lambda: 3.0 * self.lambda, steps: 8 }, degradation, low, made)
+        let rule = LeastSquares { lambda: self.mu_over_lambda * self.lambda, steps: 8 };
+        engine.solve(rule, degradation, low, made, z)
     }
 
     /// Whether there is a solve in it.

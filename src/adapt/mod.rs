@@ -13,8 +13,8 @@ mod restore;
 pub(crate) mod son;
 mod tiling;
 
-pub use course::Course;
 pub(crate) use course::forward;
+pub use course::{Course, NoiseLevel};
 pub use descent::{Descent, Update};
 pub use plan::Plan;
 pub(crate) use restore::back_project;

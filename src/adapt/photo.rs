@@ -38,7 +38,7 @@
 //! # }
 //! ```
 
-use super::course::solve_halo;
+use super::course::{NoiseLevel, solve_halo};
 use super::plan::Job;
 use super::restore::{Report, Restorer, back_project};
 use super::son::{most_detailed, tiles};
@@ -87,8 +87,7 @@ impl Adaptation<'_> {
     /// How the photo goes through the network.
     fn course(&self) -> Course {
         let info = &self.weights.info;
-        let lambda = self.lambda.unwrap_or(LeastSquares::default().lambda);
-        Course { start: info.start, passes: info.passes, fit: info.fit, lambda }
+        Course { start: info.start, passes: info.passes, fit: info.fit, ..Course::default() }
     }
 }
 
@@ -140,7 +139,7 @@ const BAND: usize = 256;
 /// is left is only this share of what [`reach`] lets pass.
 const NARROWER: f64 = 0.95;
 const NARROWINGS: i32 = 12;
-const SURE: f64 = 0.8;
+const SURE: f64 = 0.75;
 /// LR pixels along a side of the part of a photo on which that is tried.
 const TRIED: usize = 192;
 
@@ -184,45 +183,45 @@ pub fn upscale<E: Engine<Elem = f32>>(
     };
     let plan = plan(request)?;
     let colours: Raster<f32> = photo.rgb();
-    let noise = request.degradation.noise(&colours).hypot(photo.compression_noise());
-    let lambda = LeastSquares::lambda_for(noise);
-    let (result, mut report) = upscale_with(engine, photo, &colours, request, plan, lambda, events)?;
-    report.noise = noise;
+    let noise = NoiseLevel { white: request.degradation.noise(&colours), jpeg: photo.compression_noise() };
+    let sigma = noise.sigma();
+    let (result, mut report) = upscale_with(engine, photo, &colours, request, plan, (noise, 1.0), events)?;
+    report.noise = sigma;
     let Method::Mzsr(Adaptation { lambda: None, .. }) = request.method else { return Ok((result, report)) };
     if report.lambda.is_none() {
         return Ok((result, report));
     }
-    let beyond = |result: &Photo, degradation: &Degradation| consistency(photo, result, degradation) / reach(noise);
+    let beyond = |result: &Photo, degradation: &Degradation| consistency(photo, result, degradation) / reach(sigma);
     let mut off = beyond(&result, request.degradation);
     if off <= 1.0 {
         return Ok((result, report));
     }
     drop(result);
-    let narrower = narrower(engine, photo, &colours, request, plan, (noise, lambda))?;
+    let narrower = narrower(engine, photo, &colours, request, plan, noise)?;
     let narrowed = narrower.as_ref().map(|(factor, _)| *factor);
     let degradation = narrower.as_ref().map_or(request.degradation, |(_, degradation)| degradation);
     let request = &Request { degradation, ..*request };
     if narrowed.is_some() {
-        let (result, report) = upscale_with(engine, photo, &colours, request, plan, lambda, events)?;
+        let (result, report) = upscale_with(engine, photo, &colours, request, plan, (noise, 1.0), events)?;
         off = beyond(&result, degradation);
         if off <= 1.0 {
-            return Ok((result, Report { noise, narrowed, ..report }));
+            return Ok((result, Report { noise: sigma, narrowed, ..report }));
         }
     }
     let caution = (CAUTION * off * off).min(MOST_CAUTION);
-    let (result, report) = upscale_with(engine, photo, &colours, request, plan, caution * lambda, events)?;
-    Ok((result, Report { noise, narrowed, caution: Some(caution), ..report }))
+    let (result, report) = upscale_with(engine, photo, &colours, request, plan, (noise, caution), events)?;
+    Ok((result, Report { noise: sigma, narrowed, caution: Some(caution), ..report }))
 }
 
 /// The widest of ever narrower blurs, and its factor, that explains the most detailed part of the photo, with
-/// noise of standard deviation `noise` and its λ, without any update.
+/// such noise, without any update.
 fn narrower<E: Engine<Elem = f32>>(
     engine: &E,
     photo: &Photo,
     colours: &Raster<f32>,
     request: &Request<'_>,
     plan: Plan,
-    (noise, lambda): (f64, f64),
+    noise: NoiseLevel,
 ) -> Result<Option<(f64, Degradation)>> {
     let (Some(kernel), Method::Mzsr(adaptation)) = (request.degradation.kernel(), request.method) else {
         return Ok(None);
@@ -241,28 +240,29 @@ fn narrower<E: Engine<Elem = f32>>(
         let factor = NARROWER.powi(step);
         let degradation = request.degradation.narrowed(factor);
         let request = Request { degradation: &degradation, method, back_project: 0, ..*request };
-        let (result, _) = upscale_with(engine, &part, &colours, &request, plan, lambda, &mut |_| {})?;
-        if consistency(&part, &result, &degradation) <= SURE * reach(noise) {
+        let (result, _) = upscale_with(engine, &part, &colours, &request, plan, (noise, 1.0), &mut |_| {})?;
+        if consistency(&part, &result, &degradation) <= SURE * reach(noise.sigma()) {
             return Ok(Some((factor, degradation)));
         }
     }
     Ok(None)
 }
 
-/// The same of the photo's `colours`, in the tiles of `plan`, with this λ where none is given.
+/// The same of the photo's `colours`, in the tiles of `plan`, with the λ of this noise, so many times, where none
+/// is given.
 fn upscale_with<E: Engine<Elem = f32>>(
     engine: &E,
     photo: &Photo,
     colours: &Raster<f32>,
     request: &Request<'_>,
     mut plan: Plan,
-    lambda: f64,
+    (noise, caution): (NoiseLevel, f64),
     events: &mut dyn FnMut(Event),
 ) -> Result<(Photo, Report)> {
     let degradation = request.degradation;
     let scale = degradation.scale();
     let (height, width) = (high_size(photo.height(), scale), high_size(photo.width(), scale));
-    let lambda = |given: Option<f64>| given.unwrap_or(lambda);
+    let lambda = |given: Option<f64>| given.unwrap_or(caution * noise.lambda());
     let alpha: Option<Raster<f32>> = photo.alpha();
     let cubic = |low: &Raster<f32>, rows: Range<usize>| match request.method {
         Method::Bicubic => resize_window(low, scale, rows, 0..width),
@@ -278,7 +278,7 @@ fn upscale_with<E: Engine<Elem = f32>>(
     let mut report = match request.method {
         Method::Mzsr(adaptation) => {
             let network = Network::new(engine, &adaptation.weights.architecture);
-            let course = Course { lambda: lambda(adaptation.lambda), ..adaptation.course() };
+            let course = Course { lambda: lambda(adaptation.lambda), ..adaptation.course().with(noise) };
             solved = course.solves().then_some(course.lambda);
             let mut range = (f32::INFINITY, f32::NEG_INFINITY);
             let report = loop {
@@ -374,7 +374,7 @@ fn upscale_with<E: Engine<Elem = f32>>(
 /// which λ is larger; a Gaussian a fifth too wide 0.27 to 0.93 (docs/training.md).
 fn reach(noise: f64) -> f64 {
     let level: f64 = 1.0 / 255.0;
-    ((0.33 * level).powi(2) + 0.03 * noise * noise + (noise * noise - level * level).max(0.0)).sqrt()
+    ((0.30 * level).powi(2) + 0.03 * noise * noise + (noise * noise - level * level).max(0.0)).sqrt()
 }
 
 /// Whether the degradation explains a photo with noise of standard deviation `noise` whose
@@ -440,18 +440,22 @@ mod tests {
     /// blur can make.
     #[test]
     fn a_blur_that_reaches_too_far_is_handled_with_care() {
-        let mut sharp = Photo::new(PixelKind::new(false, false, false), Format::Png, 96, 96);
-        let mut pixels = Raster::<f32>::from_vec(96, 96, 3, vec![0.5; 96 * 96 * 3]);
-        Noise { sigma: 0.3, seed: 1 }.add(&mut pixels);
-        for (i, value) in pixels.data.iter_mut().enumerate() {
-            let (y, x) = (i / 3 / 96, i / 3 % 96);
-            if !(32..64).contains(&y) || !(32..64).contains(&x) {
-                *value = 0.5;
+        let texture = |contrast: f64| {
+            let mut sharp = Photo::new(PixelKind::new(false, false, false), Format::Png, 96, 96);
+            let mut pixels = Raster::<f32>::from_vec(96, 96, 3, vec![0.5; 96 * 96 * 3]);
+            Noise { sigma: contrast, seed: 1 }.add(&mut pixels);
+            for (i, value) in pixels.data.iter_mut().enumerate() {
+                let (y, x) = (i / 3 / 96, i / 3 % 96);
+                if !(32..64).contains(&y) || !(32..64).contains(&x) {
+                    *value = 0.5;
+                }
             }
-        }
-        sharp.put_rows(0, &pixels, None);
-        let none = Noise { sigma: 0.0, seed: 0 };
-        let photo = degrade_photo(&sharp, &by(1.2), none, false).unwrap();
+            sharp.put_rows(0, &pixels, None);
+            let none = Noise { sigma: 0.0, seed: 0 };
+            let photo = degrade_photo(&sharp, &by(1.2), none, false).unwrap();
+            (sharp, photo)
+        };
+        let (sharp, photo) = texture(0.3);
         let aware = weights(Start::LeastSquares);
         let rates = Rates::by_update(&[0.0]);
         let engine = PlainEngine::<f32>::new();
@@ -463,11 +467,12 @@ mod tests {
             ensemble: false,
             lambda: None,
         };
-        let run = |adaptation: Adaptation<'_>, blur: &Degradation| {
+        let enlarged = |photo: &Photo, adaptation: Adaptation<'_>, blur: &Degradation| {
             let request =
                 Request { degradation: blur, method: Method::Mzsr(adaptation), back_project: 0, memory: 1 << 30 };
-            upscale(&engine, &photo, &request, &mut |_| {}).unwrap()
+            upscale(&engine, photo, &request, &mut |_| {}).unwrap()
         };
+        let run = |adaptation: Adaptation<'_>, blur: &Degradation| enlarged(&photo, adaptation, blur);
         let (right, report) = run(plain, &by(1.2));
         assert_eq!((report.narrowed, report.caution), (None, None));
         let off = |result: &Photo| {
@@ -484,13 +489,14 @@ mod tests {
             assert!(made - right < 0.4 * (given - right), "{wide}: {made} {given} {right}");
         }
         // Where none is, λ is raised, the further off the more.
+        let faint = texture(0.08).1;
         let raised = |blur: &Degradation| {
-            let report = run(plain, blur).1;
+            let report = enlarged(&faint, plain, blur).1;
             let caution = report.caution.unwrap();
             assert!((report.lambda.unwrap() / (caution * LeastSquares::lambda_for(report.noise)) - 1.0).abs() < 1e-9);
             caution
         };
-        let (wide, wider) = (raised(&by(6.0)), raised(&by(9.0)));
+        let (wide, wider) = (raised(&by(9.0)), raised(&by(12.0)));
         assert!(CAUTION < wide && wide < wider && wider <= MOST_CAUTION, "{wide} {wider}");
         // What was given stays.
         let report = run(Adaptation { lambda: Some(1e-3), ..plain }, &by(3.0)).1;

@@ -130,6 +130,7 @@ impl<E: Engine> Restorer<'_, E> {
             let cores = self.cores(photo);
             report.adapted_pixels = cores.iter().map(|core| core.height * core.width).sum();
             let mut sons = self.sons(photo, degradation, cores)?;
+            let mut solved: Vec<_> = sons.iter().map(|_| None).collect();
             for (pass, params) in params.iter_mut().enumerate() {
                 let descent = Descent::new(self.network, &sons)?;
                 let once = descent.pixels() as f64;
@@ -150,10 +151,10 @@ impl<E: Engine> Restorer<'_, E> {
                 if pass + 1 == passes {
                     break;
                 }
-                for son in &mut sons {
+                for (son, z) in sons.iter_mut().zip(&mut solved) {
                     let Some(small) = &son.small else { continue };
                     let made = forward(self.network, params, &son.input, self.plan.output_side)?;
-                    son.input = self.course.data_step(engine, degradation, small, made)?;
+                    son.input = self.course.data_step(engine, degradation, small, made, z)?;
                 }
             }
         }
@@ -346,9 +347,10 @@ impl<E: Engine> Restorer<'_, E> {
             let low = load(engine, &photo.crop(low.y, low.x, low.height, low.width))?;
             let mut estimate = self.course.begin(engine, degradation, &low, high.height, high.width)?;
             done(pixels);
+            let mut z = None;
             for params in params {
                 let made = forward(self.network, params, &estimate, usize::MAX)?;
-                estimate = self.course.data_step(engine, degradation, &low, made)?;
+                estimate = self.course.data_step(engine, degradation, &low, made, &mut z)?;
                 done(pixels);
             }
             Ok((high, raster(engine, &estimate)?))
@@ -483,7 +485,7 @@ mod tests {
                     |plan: Plan| setup.run(&photo, |r| (r.updates, r.course, r.plan) = (0, course(passes), plan)).0;
                 let (wa, ti) = (run(Plan::unlimited()), run(Plan { gradient_side: 64, output_side: 48 }));
                 let off = difference(&wa, &ti);
-                assert!(off < 0.1 / 255.0, "x{scale} {downsample}, {passes} passes: {} levels", 255.0 * off);
+                assert!(off < 0.15 / 255.0, "x{scale} {downsample}, {passes} passes: {} levels", 255.0 * off);
             }
         }
     }

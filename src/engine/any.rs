@@ -438,8 +438,14 @@ impl Engine for AnyEngine {
         degradation: &Degradation,
         low: &AnyTensor,
         prior: AnyTensor,
+        z: &mut Option<AnyTensor>,
     ) -> Result<AnyTensor> {
-        with!(self, e, Wrap => e.solve(rule, degradation, low.own(), prior.into_own()).map(Wrap))
+        with!(self, e, Wrap => {
+            let mut kept = z.take().map(AnyTensor::into_own);
+            let made = e.solve(rule, degradation, low.own(), prior.into_own(), &mut kept);
+            *z = kept.map(Wrap);
+            made.map(Wrap)
+        })
     }
 }
 

@@ -294,17 +294,22 @@ pub trait Engine: Send + Sync {
         load(self, &rule.upscale(degradation, &raster(self, low)?, height, width))
     }
 
-    /// argmin ‖D x − low‖² + λ ‖x − prior‖² ([`LeastSquares::solve`]), both pictures 1 × h × w × c.
+    /// argmin ‖D x − low‖² + λ ‖x − prior‖², both pictures 1 × h × w × c, from `z` on
+    /// ([`LeastSquares::solve_on`]).
     fn solve(
         &self,
         rule: LeastSquares,
         degradation: &Degradation,
         low: &Self::Tensor,
         prior: Self::Tensor,
+        z: &mut Option<Self::Tensor>,
     ) -> Result<Self::Tensor> {
         let (low, start) = (raster(self, low)?, raster(self, &prior)?);
         drop(prior);
-        load(self, &rule.solve(degradation, &low, start))
+        let mut kept = z.take().map(|z| raster(self, &z)).transpose()?;
+        let made = rule.solve_on(degradation, &low, start, &mut kept);
+        *z = kept.map(|z| load(self, &z)).transpose()?;
+        load(self, &made)
     }
 }
 

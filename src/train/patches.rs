@@ -4,8 +4,8 @@ use super::photos::{Photos, eight_bits, light};
 use super::random::{Purpose, below, generator, uniform};
 use super::recipe::{Degradations, Drawn, Meta, Model, Recipe, Saved, father};
 use crate::adapt::geometry::Turn;
-use crate::adapt::{Course, forward};
-use crate::degrade::{Degradation, FEATURES, LeastSquares, Noise};
+use crate::adapt::{Course, NoiseLevel, forward};
+use crate::degrade::{Degradation, FEATURES, Noise};
 use crate::engine::cpu::CpuEngine;
 use crate::engine::{Engine, Shape, load, raster};
 use crate::image::through_jpeg;
@@ -67,8 +67,15 @@ pub struct Case {
     pub sigma: f64,
     /// The JPEG that the LR picture is saved as.
     pub jpeg: Option<Saved>,
-    /// Of the least-squares start.
-    pub lambda: f64,
+    /// As it is known of a photo.
+    pub noise: NoiseLevel,
+}
+
+impl Case {
+    /// How its LR picture goes through a model's network.
+    pub fn course(&self, model: &Model) -> Course {
+        model.course().with(self.noise)
+    }
 }
 
 /// A square of a photo, turned.
@@ -197,16 +204,16 @@ impl Patches {
         pass: usize,
     ) -> Result<Raster<f32>> {
         let degradation = &case.degradation;
-        let course = Course { lambda: case.lambda, ..self.model.course() };
+        let course = case.course(&self.model);
         let start = course.begin_patch(degradation, low, height, width);
         let Some(Earlier { engine, architecture, parameters }) = &self.earlier else { return Ok(start) };
         let network = Network::new(engine, architecture);
         let before = Course { passes: course.passes - 1, ..course };
-        let (low, mut estimate) = (load(engine, low)?, load(engine, &start)?);
+        let (low, mut estimate, mut z) = (load(engine, low)?, load(engine, &start)?, None);
         for params in before.parameters(parameters, network.layers(), degradation).into_iter().take(pass) {
             let params = engine.upload(Shape::flat(params.len()), &params)?;
             let made = forward(&network, &params, &estimate, usize::MAX)?;
-            estimate = course.data_step(engine, degradation, &low, made)?;
+            estimate = course.data_step(engine, degradation, &low, made, &mut z)?;
         }
         raster(engine, &estimate)
     }
@@ -219,8 +226,8 @@ impl Patches {
         let truly = if kernel == told { None } else { Some(degradation(kernel)?) };
         // As for a photo whose noise is known, and whose file is the JPEG.
         let lost = jpeg.map_or(Ok(0.0), |Saved { quality, .. }| compression_noise(quality))?;
-        let lambda = LeastSquares::lambda_for(sigma.hypot(lost));
-        Ok(Case { degradation: degradation(told)?, truly, sigma, jpeg, lambda })
+        let noise = NoiseLevel { white: sigma, jpeg: lost };
+        Ok(Case { degradation: degradation(told)?, truly, sigma, jpeg, noise })
     }
 
     /// A place for a patch, or, at a scale, for its father.
@@ -315,7 +322,8 @@ impl Patches {
         let pairs: Vec<[Raster<f32>; 3]> = plan.par_iter().enumerate().map(make).collect::<Result<_>>()?;
         let length = pairs.len() * self.patch * self.patch * 3;
         let each = plan.len() / self.blurs.unwrap_or(plan.len());
-        let features = plan.iter().step_by(each).map(|(_, case)| case.degradation.features(case.lambda)).collect();
+        let features =
+            plan.iter().step_by(each).map(|(_, case)| case.degradation.features(case.noise.lambda())).collect();
         let [input, target] = [(); 2].map(|()| Vec::with_capacity(length));
         let mut batch = Batch { step, input, target, pass, features, cases: Vec::new() };
         for ([input, target, low], (_, case)) in pairs.into_iter().zip(plan) {
@@ -412,7 +420,13 @@ mod tests {
             (4.0, kernel(), Downsample::Direct),
         ] {
             let degradation = Degradation::new(scale, kernel, downsample).unwrap();
-            let case = Case { degradation: degradation.clone(), truly: None, sigma: 0.0, jpeg: None, lambda: 1e-3 };
+            let case = Case {
+                degradation: degradation.clone(),
+                truly: None,
+                sigma: 0.0,
+                jpeg: None,
+                noise: NoiseLevel::default(),
+            };
             let patch = 24;
             // The margin, and with it the cut, on a multiple of every scale here.
             let margin = margin(scale, &degradations).next_multiple_of(12);
@@ -518,9 +532,9 @@ mod tests {
                 };
                 assert_eq!(low, light(&wanted));
                 assert_eq!(case.jpeg.is_some(), wanted != clean);
-                assert_eq!(case.lambda > 1e-3, case.jpeg.is_some());
+                assert_eq!(case.noise.lambda() > 1e-3, case.jpeg.is_some());
                 saved += usize::from(case.jpeg.is_some());
-                let course = Course { lambda: case.lambda, ..recipe.model.course() };
+                let course = case.course(&recipe.model);
                 assert_eq!(input, course.begin_patch(&case.degradation, &low, 24, 24));
             }
         }
@@ -554,7 +568,7 @@ mod tests {
                 // The only place of so small a photo.
                 assert_eq!((place.y, place.x, place.side), (0, 0, recipe.side()));
                 assert_eq!(target, low.crop(0, 0, 16, 16).data);
-                let course = Course { lambda: case.lambda, ..recipe.model.course() };
+                let course = case.course(&recipe.model);
                 let engine = crate::engine::plain::PlainEngine::<f32>::new();
                 let son = crate::adapt::son::Son::of(&engine, &low, &case.degradation, &course, Vec::new()).unwrap();
                 let input = raster(&engine, &son.input).unwrap().crop(0, 0, 16, 16);

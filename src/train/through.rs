@@ -46,12 +46,12 @@ pub(super) fn gradient<E: Engine>(
     let whole = Window { y: 0, x: 0, height: shape.h, width: shape.w };
     let weight = |pass: usize| if pass + 1 == params.len() { 1.0 } else { EARLY };
     let (mut traces, mut inputs, mut losses) = (Vec::new(), Vec::new(), Vec::new());
-    let mut x = engine.duplicate(start)?;
+    let (mut x, mut z) = (engine.duplicate(start)?, None);
     for params in params {
         let (made, activations) = network.output_and_activations(params, &x)?;
         traces.push(activations);
         inputs.push(x);
-        x = course.data_step(engine, degradation, low, made)?;
+        x = course.data_step(engine, degradation, low, made, &mut z)?;
         losses.push(engine.l1(&x, target, whole, 1)?);
     }
     let nothing = engine.zeros(engine.shape(low))?;
@@ -64,7 +64,7 @@ pub(super) fn gradient<E: Engine>(
             break;
         };
         engine.axpy(all.clone(), weight(pass), &delta, &mut gradient)?;
-        let made = course.data_step(engine, degradation, &nothing, gradient)?;
+        let made = course.data_step(engine, degradation, &nothing, gradient, &mut None)?;
         gradient = network.pull_back(&params[pass], &input, activations, made, &mut grads[pass])?;
         sum += weight(pass) * engine.loss(loss)?;
     }
@@ -85,9 +85,9 @@ pub(super) fn of_batch<E: Engine<Elem = f32>>(
     let flat = Shape::flat(network.parameter_count());
     let shape = Shape::new(1, side, side, 3);
     let (mut sum, mut loss) = (vec![0.0; parameters.len()], 0.0);
-    for (number, (Case { degradation, lambda, .. }, low)) in batch.cases.iter().enumerate() {
-        let course = Course { lambda: *lambda, ..model.course() };
-        let features = degradation.features(*lambda);
+    for (number, (case, low)) in batch.cases.iter().enumerate() {
+        let (Case { degradation, .. }, course) = (case, case.course(model));
+        let features = degradation.features(course.lambda);
         let fitted = layout.fitted(&parameters, model.passes, &features);
         let params = fitted.iter().map(|values| engine.upload(flat, values)).collect::<Result<Vec<_>>>()?;
         let mut grads = params.iter().map(|_| engine.zeros(flat)).collect::<Result<Vec<_>>>()?;
@@ -140,7 +140,7 @@ mod tests {
             let architecture = Architecture::new(vec![ends, 4, 4, ends]).unwrap();
             let network = Network::new(&ENGINE, &architecture);
             // So much that eight steps are as good as all.
-            let course = Course { start: Start::LeastSquares, passes, fit: false, lambda: 0.3 };
+            let course = Course { start: Start::LeastSquares, passes, fit: false, lambda: 0.3, mu_over_lambda: 3.0 };
             let rule = LeastSquares { lambda: 0.3, ..LeastSquares::default() };
             let start = rule.upscale_in::<f64, f64>(&degradation, &low, 12, 10);
             let load = |raster: &Raster<f64>| load(&ENGINE, raster).unwrap();

@@ -387,7 +387,7 @@ impl Engine for GpuEngine {
         width: usize,
     ) -> Result<GpuTensor> {
         let prior = self.aligned(degradation, low, height, width)?;
-        self.conjugate_gradients(rule, degradation, low, prior)
+        self.conjugate_gradients(rule, degradation, low, prior, &mut None)
     }
 
     fn solve(
@@ -396,7 +396,8 @@ impl Engine for GpuEngine {
         degradation: &Degradation,
         low: &GpuTensor,
         prior: GpuTensor,
+        z: &mut Option<GpuTensor>,
     ) -> Result<GpuTensor> {
-        self.conjugate_gradients(rule, degradation, low, prior)
+        self.conjugate_gradients(rule, degradation, low, prior, z)
     }
 }

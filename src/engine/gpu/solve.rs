@@ -115,13 +115,14 @@ impl GpuEngine {
         Ok(self.through(&self.table(&map, low.shape.w)?, low)?.0)
     }
 
-    /// [`LeastSquares::solve`], where the derivation is: the same steps, in f32.
+    /// [`LeastSquares::solve_on`], where the derivation is: the same steps, in f32.
     pub(super) fn conjugate_gradients(
         &self,
         rule: LeastSquares,
         degradation: &Degradation,
         low: &GpuTensor,
         mut prior: GpuTensor,
+        kept: &mut Option<GpuTensor>,
     ) -> Result<GpuTensor> {
         let device = &self.device;
         let (shape, count) = (low.shape, low.shape.len());
@@ -133,7 +134,16 @@ impl GpuEngine {
         let mut s = self.chain(&down, &prior)?.0;
         self.scale(0..count, -1.0, &mut s)?;
         self.axpy(0..count, 1.0, low, &mut s)?;
-        let (z, q) = (self.zeros(shape)?, self.duplicate(&s)?);
+        let z = match kept.take() {
+            Some(z) => {
+                let seen = self.chain(&down, &self.chain(&up, &z)?.0)?.0;
+                self.axpy(0..count, -1.0, &seen, &mut s)?;
+                self.axpy(0..count, -rule.lambda, &z, &mut s)?;
+                z
+            }
+            None => self.zeros(shape)?,
+        };
+        let q = self.duplicate(&s)?;
         let state = device.take(STATE)?;
         let step = |what: usize, sums: &Sums| {
             let numbers = [U(sums.count), U(what), F(rule.lambda)];
@@ -161,6 +171,7 @@ impl GpuEngine {
         }
         let step = self.chain(&up, &z)?.0;
         self.axpy(0..step.shape.len(), 1.0, &step, &mut prior)?;
+        *kept = Some(z);
         Ok(prior)
     }
 }

@@ -390,9 +390,16 @@ fn solves() {
 
             let prior = photo(height, width);
             let rule = LeastSquares { lambda: 3e-3, steps: 8 };
-            let made = engine.solve(rule, &d, &low, load(&engine, &prior).unwrap()).unwrap();
-            let off = furthest(&engine, &made, &rule.solve(&d, &wide, prior.map(f64::from)));
+            let (mut z, mut exact_z) = (None, None);
+            let made = engine.solve(rule, &d, &low, load(&engine, &prior).unwrap(), &mut z).unwrap();
+            let exact = rule.solve_on(&d, &wide, prior.map(f64::from), &mut exact_z);
+            let off = furthest(&engine, &made, &exact);
             assert!(off < 3e-6, "{what}: the data step is {off:e} off");
+            // On from there.
+            let next = prior.map(|v| 0.99 * v + 0.001);
+            let made = engine.solve(rule, &d, &low, load(&engine, &next).unwrap(), &mut z).unwrap();
+            let off = furthest(&engine, &made, &rule.solve_on(&d, &wide, next.map(f64::from), &mut exact_z));
+            assert!(off < 3e-6, "{what}: the next data step is {off:e} off");
         }
     }
 }
@@ -406,6 +413,6 @@ fn a_solve_with_nothing_to_explain_changes_nothing() {
     assert!(engine.download(&made).unwrap().iter().all(|v| *v == 0.0));
     let none = LeastSquares { lambda: 1e-3, steps: 0 };
     let prior = photo(24, 20);
-    let made = engine.solve(none, &d, &zeros, load(&engine, &prior).unwrap()).unwrap();
+    let made = engine.solve(none, &d, &zeros, load(&engine, &prior).unwrap(), &mut None).unwrap();
     assert_eq!(engine.download(&made).unwrap(), prior.data);
 }
