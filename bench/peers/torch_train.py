@@ -8,9 +8,8 @@
 It begins with a weights file of mzsr (safetensors) and writes one. What it trains is what the program
 does, with two differences that make it fast on a GPU. Pictures are tori, so that blur, subsampling and
 the cubic resizes are products of spectra, and conjugate gradients act on one number a frequency; a
-border of each crop, where that shows, does not count. And the loss of the kernel-aware network is that of
-the last pass after its data step, with the gradient through all passes (the step lengths of conjugate
-gradients are taken as constants), where `mzsr pretrain` trains each pass on pairs.
+border of each crop, where that shows, does not count. And the data steps of the kernel-aware network are
+taken to the end, which the program's eight steps from where the last ones ended are near to.
 
 On CUDA a whole step, the making of its pictures included, is one CUDA graph. Needs torch, numpy and PIL.
 """
@@ -386,8 +385,8 @@ def power(spectrum):
 class Solver:
     """The least-squares start and the data steps of some LR pictures."""
 
-    def __init__(self, grid, k, low, lam):
-        self.grid, self.k, self.lam = grid, k, lam
+    def __init__(self, grid, k, low, lam, mu):
+        self.grid, self.k, self.lam, self.mu = grid, k, lam, mu
         self.back = k.conj()
         self.y = torch.fft.fft2(low)
         self.gain = grid.fold(power(k))
@@ -400,9 +399,9 @@ class Solver:
         return torch.fft.ifft2(grid.aligned_up * grid.tile(self.y) + self.back * grid.tile(z)).real
 
     def data_step(self, made):
+        """To the end: what eight steps from where the one before ended are near to."""
         s = self.y - self.grid.fold(self.k * torch.fft.fft2(made))
-        p = polynomial(self.gain, 3 * self.lam, power(s.detach()), 8)
-        return made + torch.fft.ifft2(self.back * self.grid.tile(p * s)).real
+        return made + torch.fft.ifft2(self.back * self.grid.tile(s / (self.gain + self.mu))).real
 
 
 class Matrices:
@@ -495,8 +494,8 @@ class Steps(torch.autograd.Function):
 class MatrixSolver:
     """As Solver, on Matrices."""
 
-    def __init__(self, grid, k, low, lam):
-        self.grid, self.k, self.low, self.lam = grid, k, low, lam
+    def __init__(self, grid, k, low, lam, mu):
+        self.grid, self.k, self.low, self.lam, self.mu = grid, k, low, lam, mu
         both = power(k)
         self.normal = lambda t: grid.normal(t, both)
 
@@ -509,7 +508,8 @@ class MatrixSolver:
         return self.solved(self.grid.up @ self.low @ self.grid.up.T, self.lam, 25)
 
     def data_step(self, made):
-        return self.solved(made, 3 * self.lam, 8)
+        """Twice as many steps as are made from where the one before ended."""
+        return self.solved(made, self.mu, 16)
 
 
 def eight_bits(low):
@@ -808,6 +808,7 @@ class AwareStep:
         kernels, told, seen = self.banks[variant].draw(count)
         rand = lambda: torch.rand(count, 1, 1, 1, device=self.device)
         sigma = torch.where(rand() < args.noise, 1 + 7 * rand(), torch.zeros_like(rand()))
+        share = torch.zeros_like(sigma)
         low = grid.degrade(high, grid.transfer(kernels))
         low = eight_bits(low + sigma / 255 * torch.randn_like(low))
         if args.jpeg:
@@ -815,12 +816,15 @@ class AwareStep:
             saved = rand() < args.jpeg
             low = torch.where(saved, self.jpeg(low, steps, rand().view(-1) < 0.5), low)
             lost = 0.9 * steps[:, :1].mean((2, 3), keepdim=True).sqrt()
+            share = torch.where(saved, lost * lost / (sigma * sigma + lost * lost), share)
             sigma = torch.where(saved, torch.hypot(sigma, lost), sigma)
         lam = lambda_of(sigma)
+        # As NoiseLevel::mu_over_lambda in src/adapt/course.rs.
+        mu = 1.5 * (1 + share) * lam
         k = grid.transfer(told)
         noise = torch.log10(lam.view(-1, 1) / 1e-3) / 2
         features = torch.cat([seen, torch.full_like(noise, (grid.scale - 2) / 2), noise], 1)
-        solver = self.solver(grid, k, low, lam)
+        solver = self.solver(grid, k, low, lam, mu)
         return high, solver, features, solver.start()
 
     def __call__(self, variant=0):
