@@ -77,8 +77,16 @@ fn weights_are_converted_and_shown() {
     assert!(!shown.contains('\u{1b}'));
     let run = mzsr(folder.path(), &["weights", "list"]);
     assert!(run.status.success() && !out(&run).is_empty());
+    let average = ["weights", "average", "in.safetensors", "out.safetensors", "-o", "mean.safetensors"];
+    let run = mzsr(folder.path(), &average);
+    assert_eq!((run.status.code(), err(&run).as_str()), (Some(0), ""));
+    let shown = out(&mzsr(folder.path(), &["weights", "show", "mean.safetensors"]));
+    assert!(shown.contains("The mean of 2: (1) first: line") && shown.contains("(2) second: line"), "{shown}");
     for wrong in [
-        &["weights", "show", "none"][..],
+        &["weights", "average", "in.safetensors", "out.safetensors", "-o", "mean.index"][..],
+        &["weights", "average", "in.safetensors", "kernel-direct-x2", "-o", "none.safetensors"],
+        &["weights", "average", "in.safetensors", "nowhere", "-o", "none.safetensors"],
+        &["weights", "show", "none"],
         &["weights", "convert", "in.safetensors", "out.index"],
         &["weights", "convert", "in.safetensors", "out.safetensors", "--scale", "9"],
         &["weights", "convert", "in.safetensors", "out.safetensors", "--rates", "0.1,-1"],

@@ -820,7 +820,7 @@ class AwareStep:
             sigma = torch.where(saved, torch.hypot(sigma, lost), sigma)
         lam = lambda_of(sigma)
         # As NoiseLevel::mu_over_lambda in src/adapt/course.rs.
-        mu = 1.5 * (1 + share) * lam
+        mu = (2 + share) * lam
         k = grid.transfer(told)
         noise = torch.log10(lam.view(-1, 1) / 1e-3) / 2
         features = torch.cat([seen, torch.full_like(noise, (grid.scale - 2) / 2), noise], 1)

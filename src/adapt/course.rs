@@ -45,12 +45,12 @@ impl NoiseLevel {
         LeastSquares::lambda_for(self.sigma())
     }
 
-    /// μ over λ: 1.5 for white noise, twice that for a JPEG, whose errors are large where there is detail
-    /// and are learned to be taken away better than by what explains them; by their shares of the variance
-    /// where there is both. Chosen on held-out photos (docs/training.md).
+    /// μ over λ: 2 for white noise, 3 for a JPEG, whose errors are large where there is detail, and of which
+    /// a network knows more than a data step; by their shares of the variance where there is both. Chosen
+    /// on held-out photos (docs/training.md).
     pub fn mu_over_lambda(self) -> f64 {
         let jpeg = if self.jpeg > 0.0 { (self.jpeg / self.sigma()).powi(2) } else { 0.0 };
-        1.5 * (1.0 + jpeg)
+        2.0 + jpeg
     }
 }
 

@@ -374,7 +374,7 @@ fn upscale_with<E: Engine<Elem = f32>>(
 /// which λ is larger; a Gaussian a fifth too wide 0.27 to 0.93 (docs/training.md).
 fn reach(noise: f64) -> f64 {
     let level: f64 = 1.0 / 255.0;
-    ((0.30 * level).powi(2) + 0.03 * noise * noise + (noise * noise - level * level).max(0.0)).sqrt()
+    ((0.28 * level).powi(2) + 0.03 * noise * noise + (noise * noise - level * level).max(0.0)).sqrt()
 }
 
 /// Whether the degradation explains a photo with noise of standard deviation `noise` whose

@@ -7,7 +7,7 @@ use crate::network::weights::{Blurs, Info, Weights, builtin, parse_rates, parse_
 use crate::{Error, Result};
 use clap::{Subcommand, ValueEnum};
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const CONVERT: &str = "\
 Examples:
@@ -23,7 +23,15 @@ Examples:
   mzsr weights list
   mzsr weights show bicubic-x2
   mzsr weights show x2.safetensors
-  mzsr weights convert Pretrained.index x2.safetensors --scale 2 --downsample bicubic";
+  mzsr weights convert Pretrained.index x2.safetensors --scale 2 --downsample bicubic
+  mzsr weights average best.safetensors kernel-direct-x2 -o mean.safetensors";
+
+const AVERAGE: &str = "\
+Example:
+  mzsr weights average kernel-direct-x2 runs/more/best.safetensors -o mean.safetensors
+
+For files that were trained further from the same one, each in its own way: their
+mean is often better than any of them. What is recorded is that of the first.";
 
 /// `mzsr weights`
 #[derive(clap::Args)]
@@ -48,6 +56,16 @@ enum Action {
     /// Make a file of ours, and record what the weights were trained for
     #[command(after_help = CONVERT)]
     Convert(Box<Convert>),
+    /// The mean of files that come from the same training
+    #[command(after_help = AVERAGE)]
+    Average {
+        /// Files, or built-in names
+        #[arg(value_name = "IN", required = true, num_args = 2..)]
+        inputs: Vec<String>,
+        /// The file to write: NAME.safetensors
+        #[arg(short, long, value_name = "OUT")]
+        output: PathBuf,
+    },
 }
 
 /// How pixels were dropped in training.
@@ -113,8 +131,27 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
         Action::List => super::print(&list(&builtin::list()?))?,
         Action::Show { weights } => super::print(&show(&Weights::open(&weights)?))?,
         Action::Convert(convert) => convert.run()?,
+        Action::Average { inputs, output } => {
+            check_output(&output)?;
+            let all = inputs.iter().map(|input| Weights::open(input)).collect::<Result<Vec<_>>>()?;
+            for (weights, input) in all.iter().zip(&inputs) {
+                if !all[0].averages_with(weights) {
+                    let first = &inputs[0];
+                    let text = format!("{input} is another network than {first}: `mzsr weights show` tells both");
+                    return Err(Error::input(text));
+                }
+            }
+            Weights::average(&all)?.save(&output)?;
+        }
     }
     Ok(Outcome::Done)
+}
+
+fn check_output(path: &Path) -> Result<()> {
+    match path.extension() {
+        Some(extension) if extension == "safetensors" => Ok(()),
+        _ => Err(Error::file(path, "the file to write must end with .safetensors")),
+    }
 }
 
 fn list(all: &[Weights]) -> String {
@@ -168,9 +205,7 @@ fn show(weights: &Weights) -> String {
 
 impl Convert {
     fn run(self) -> Result<()> {
-        if self.output.extension().is_none_or(|extension| extension != "safetensors") {
-            return Err(Error::file(&self.output, "the file to write must end with .safetensors"));
-        }
+        check_output(&self.output)?;
         let mut weights = Weights::open(&self.input)?;
         self.record(&mut weights.info)?;
         if !weights.info.recorded {

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Raised whenever something here or below changes what results are, within a version.
-const GENERATION: u32 = 4;
+const GENERATION: u32 = 5;
 
 /// How close a result is to the truth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

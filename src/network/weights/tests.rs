@@ -224,3 +224,27 @@ fn published_rates_are_those_of_the_protocol() {
     assert_eq!(flat(published_rates([2.0, 4.0], Downsample::Direct)), [1e-2, 1e-2, 1e-2, 5e-3]);
     assert_eq!(flat(published_rates([4.0; 2], Downsample::Direct)), [1e-2, 5e-3, 5e-3, 5e-3, 5e-3, 1e-3]);
 }
+
+#[test]
+fn the_mean_of_networks_that_are_alike() {
+    let (a, mut b) = (small(info()), small(info()));
+    b.parameters.iter_mut().enumerate().for_each(|(i, v)| *v += i as f32 / 8.0);
+    b.info.provenance = String::new();
+    let mean = Weights::average(&[a.clone(), b.clone(), b.clone()]).unwrap();
+    let near = |(i, (m, a)): (usize, (&f32, &f32))| (m - (a + 2.0 / 3.0 * i as f32 / 8.0)).abs() < 1e-5;
+    assert!(mean.parameters.iter().zip(&a.parameters).enumerate().all(near));
+    assert_eq!(mean.info.scale, a.info.scale);
+    let told = "The mean of 3: (1) small: made \"here\" (2) small: not recorded (3) small: not recorded";
+    assert_eq!(mean.info.provenance, told);
+    assert_eq!(Weights::average(std::slice::from_ref(&a)).unwrap().parameters, a.parameters);
+    // Others are refused.
+    let mut start = b.clone();
+    start.info.start = crate::degrade::Start::LeastSquares;
+    let wider = Architecture::new(vec![3, 4, 3]).unwrap();
+    let parameters = vec![0.0; wider.parameter_count()];
+    for other in [start, Weights { architecture: wider, parameters, info: info() }] {
+        let said = Weights::average(&[a.clone(), other]).unwrap_err().to_string();
+        assert!(said.contains("small and small are not alike"), "{said}");
+    }
+    assert!(Weights::average(&[]).is_err());
+}
