@@ -369,9 +369,9 @@ fn upscale_with<E: Engine<Elem = f32>>(
 }
 
 /// The largest [`consistency`] of a restoration with solves that a photo with noise of standard deviation
-/// `noise` and its own blur may leave (both of [0, 1]). On held-out photos these left 0.06 to 0.31 of 255,
+/// `noise` and its own blur may leave (both of [0, 1]). On held-out photos these left 0.05 to 0.29 of 255,
 /// a little more where texture was taken for noise, and below the noise where that is above one level, for
-/// which λ is larger; a Gaussian a fifth too wide 0.27 to 0.93 (docs/training.md).
+/// which λ is larger; a Gaussian a fifth too wide 0.22 to 1.7 (docs/training.md).
 fn reach(noise: f64) -> f64 {
     let level: f64 = 1.0 / 255.0;
     ((0.28 * level).powi(2) + 0.03 * noise * noise + (noise * noise - level * level).max(0.0)).sqrt()
