@@ -133,15 +133,8 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
         Action::Convert(convert) => convert.run()?,
         Action::Average { inputs, output } => {
             check_output(&output)?;
-            let all = inputs.iter().map(|input| Weights::open(input)).collect::<Result<Vec<_>>>()?;
-            for (weights, input) in all.iter().zip(&inputs) {
-                if !all[0].averages_with(weights) {
-                    let first = &inputs[0];
-                    let text = format!("{input} is another network than {first}: `mzsr weights show` tells both");
-                    return Err(Error::input(text));
-                }
-            }
-            Weights::average(&all)?.save(&output)?;
+            let open = |input: String| Weights::open(&input).map(|weights| (input, weights));
+            Weights::average(&inputs.into_iter().map(open).collect::<Result<Vec<_>>>()?)?.save(&output)?;
         }
     }
     Ok(Outcome::Done)

@@ -136,16 +136,20 @@ impl LeastSquares {
     ) -> Raster<T> {
         // Within the pool's threads as a whole: for a thread outside, each of the many pieces of work below
         // would be handed over and waited for, which for a small picture takes as long as the work.
-        rayon::scope(|_| self.steps(degradation, low, prior, z))
+        let begun = z.take();
+        let (x, ended) = rayon::scope(|_| self.steps(degradation, low, prior, begun));
+        *z = Some(ended);
+        x
     }
 
+    /// x, and z with x = prior + Dᵀ z.
     fn steps<T: Real>(
         &self,
         degradation: &Degradation,
         low: &Raster<T>,
         prior: Raster<T>,
-        kept: &mut Option<Raster<T>>,
-    ) -> Raster<T> {
+        begun: Option<Raster<T>>,
+    ) -> (Raster<T>, Raster<T>) {
         let mut s = sized(degradation.apply(&prior), low.height, low.width);
         s.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y - *d);
         let (height, width) = (prior.height, prior.width);
@@ -159,17 +163,15 @@ impl LeastSquares {
                     resample_into(seen, &down, &along, out);
                     dot(&seen.data, &out.data)
                 };
-                let begun = kept.take().map(|z| z.map(T::wide));
-                self.conjugate_gradients(s.map(T::wide), begun, normal).map(T::of)
+                self.conjugate_gradients(s.map(T::wide), begun.map(|z| z.map(T::wide)), normal).map(T::of)
             }
-            Err(kernel) => self.through_the_large_one(degradation, kernel, s, kept.take(), (height, width)),
+            Err(kernel) => self.through_the_large_one(degradation, kernel, s, begun, (height, width)),
         };
         let mut x = prior;
-        let z = kept.insert(z);
         let seen = sized(z.clone(), degradation.low_size(height), degradation.low_size(width));
         let step = degradation.adjoint(&seen, height, width);
         x.data.iter_mut().zip(&step.data).for_each(|(x, &d)| *x += d);
-        x
+        (x, z)
     }
 
     /// The same z where each step makes Dᵀ of something, of the size `high`, and D of that.

@@ -63,11 +63,9 @@ pub struct Case {
     pub degradation: Degradation,
     /// As they are, where the blur is told wrong.
     pub truly: Option<Degradation>,
-    /// Of the noise, of [0, 1].
-    pub sigma: f64,
     /// The JPEG that the LR picture is saved as.
     pub jpeg: Option<Saved>,
-    /// As it is known of a photo.
+    /// What is added, and what the JPEG loses: as it is known of a photo.
     pub noise: NoiseLevel,
 }
 
@@ -166,7 +164,7 @@ fn compression_noise(quality: u8) -> Result<f64> {
 /// The LR pixels of `context`; `seed` is of the noise.
 fn degraded(context: &Raster<f32>, case: &Case, seed: u64, round: bool) -> Result<Raster<f32>> {
     let mut low = case.truly.as_ref().unwrap_or(&case.degradation).apply(context);
-    Noise { sigma: case.sigma, seed }.add(&mut low);
+    Noise { sigma: case.noise.white, seed }.add(&mut low);
     Ok(match case.jpeg {
         Some(Saved { quality, halved }) => light(&through_jpeg(&eight_bits(&low), quality, halved)?.0),
         None if round => light(&eight_bits(&low)),
@@ -227,7 +225,7 @@ impl Patches {
         // As for a photo whose noise is known, and whose file is the JPEG.
         let lost = jpeg.map_or(Ok(0.0), |Saved { quality, .. }| compression_noise(quality))?;
         let noise = NoiseLevel { white: sigma, jpeg: lost };
-        Ok(Case { degradation: degradation(told)?, truly, sigma, jpeg, noise })
+        Ok(Case { degradation: degradation(told)?, truly, jpeg, noise })
     }
 
     /// A place for a patch, or, at a scale, for its father.
@@ -420,13 +418,7 @@ mod tests {
             (4.0, kernel(), Downsample::Direct),
         ] {
             let degradation = Degradation::new(scale, kernel, downsample).unwrap();
-            let case = Case {
-                degradation: degradation.clone(),
-                truly: None,
-                sigma: 0.0,
-                jpeg: None,
-                noise: NoiseLevel::default(),
-            };
+            let case = Case { degradation: degradation.clone(), truly: None, jpeg: None, noise: NoiseLevel::default() };
             let patch = 24;
             // The margin, and with it the cut, on a multiple of every scale here.
             let margin = margin(scale, &degradations).next_multiple_of(12);

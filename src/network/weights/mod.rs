@@ -298,33 +298,30 @@ impl Weights {
         path.exists() || tensorflow::files(path).is_some()
     }
 
-    /// Whether `other` is a network of the same layers, passes and start, so that a mean of both is one.
-    pub fn averages_with(&self, other: &Weights) -> bool {
-        let kind = |weights: &Weights| (weights.info.start, weights.info.passes, weights.info.fit);
-        self.architecture == other.architecture
-            && kind(self) == kind(other)
-            && self.parameters.len() == other.parameters.len()
-    }
-
-    /// The mean of several, with the information of the first and a provenance that names all. Of use
-    /// where they were trained further from the same weights, each in its own way: what each has learned
-    /// stays, and its noise shrinks (Wortsman et al., "Model soups", ICML 2022).
+    /// The mean of several, each with what errors call it, with the information of the first and a
+    /// provenance that names all. Of use where they were trained further from the same weights, each in its
+    /// own way: what each has learned stays, and its noise shrinks (Wortsman et al., "Model soups", ICML
+    /// 2022).
     ///
     /// # Errors
-    /// None at all, or networks that are not alike ([`Weights::averages_with`]).
-    pub fn average(all: &[Weights]) -> Result<Self> {
-        let Some((first, others)) = all.split_first() else {
+    /// None at all, or networks of other layers, passes or another start than the first.
+    pub fn average(all: &[(String, Weights)]) -> Result<Self> {
+        let Some(((name, first), others)) = all.split_first() else {
             return Err(Error::input("no weights to average"));
         };
-        if let Some(other) = others.iter().find(|other| !first.averages_with(other)) {
-            return Err(Error::input(format!("{} and {} are not alike", first.info.name, other.info.name)));
+        let kind = |Weights { architecture, parameters, info }: &Weights| {
+            (architecture.channels.clone(), parameters.len(), info.start, info.passes, info.fit)
+        };
+        if let Some((other, _)) = others.iter().find(|(_, other)| kind(other) != kind(first)) {
+            let text = format!("{name} and {other} are not alike: `mzsr weights show` tells how they differ");
+            return Err(Error::input(text));
         }
         let mean = |i: usize| {
-            let sum: f64 = all.iter().map(|weights| f64::from(weights.parameters[i])).sum();
+            let sum: f64 = all.iter().map(|(_, weights)| f64::from(weights.parameters[i])).sum();
             (sum / all.len() as f64) as f32
         };
         let mut made = Weights { parameters: (0..first.parameters.len()).map(mean).collect(), ..first.clone() };
-        let each = |(i, weights): (usize, &Weights)| {
+        let each = |(i, (_, weights)): (usize, &(String, Weights))| {
             let Info { name, provenance, .. } = &weights.info;
             format!("({}) {name}: {}", i + 1, if provenance.is_empty() { "not recorded" } else { provenance })
         };

@@ -230,20 +230,21 @@ fn the_mean_of_networks_that_are_alike() {
     let (a, mut b) = (small(info()), small(info()));
     b.parameters.iter_mut().enumerate().for_each(|(i, v)| *v += i as f32 / 8.0);
     b.info.provenance = String::new();
-    let mean = Weights::average(&[a.clone(), b.clone(), b.clone()]).unwrap();
+    let named = |weights: &Weights| ("small".to_owned(), weights.clone());
+    let mean = Weights::average(&[named(&a), named(&b), named(&b)]).unwrap();
     let near = |(i, (m, a)): (usize, (&f32, &f32))| (m - (a + 2.0 / 3.0 * i as f32 / 8.0)).abs() < 1e-5;
     assert!(mean.parameters.iter().zip(&a.parameters).enumerate().all(near));
     assert_eq!(mean.info.scale, a.info.scale);
     let told = "The mean of 3: (1) small: made \"here\" (2) small: not recorded (3) small: not recorded";
     assert_eq!(mean.info.provenance, told);
-    assert_eq!(Weights::average(std::slice::from_ref(&a)).unwrap().parameters, a.parameters);
+    assert_eq!(Weights::average(&[named(&a)]).unwrap().parameters, a.parameters);
     // Others are refused.
     let mut start = b.clone();
     start.info.start = crate::degrade::Start::LeastSquares;
     let wider = Architecture::new(vec![3, 4, 3]).unwrap();
     let parameters = vec![0.0; wider.parameter_count()];
     for other in [start, Weights { architecture: wider, parameters, info: info() }] {
-        let said = Weights::average(&[a.clone(), other]).unwrap_err().to_string();
+        let said = Weights::average(&[named(&a), named(&other)]).unwrap_err().to_string();
         assert!(said.contains("small and small are not alike"), "{said}");
     }
     assert!(Weights::average(&[]).is_err());
