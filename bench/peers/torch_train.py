@@ -975,9 +975,9 @@ class Tasks:
 
 
 def meta_gradient(tasks, row, rates, outer, train, test, squared=False):
-    """The mean over the tasks of Σ outer[k] L_test(θ_{k+1}), its gradient with respect to the parameters and
-    the rates (K × 8), and the losses; as in src/train/meta.rs. If `squared`, the gradient of the squared
-    test errors."""
+    """The mean over the tasks of Σ outer[k] L_test(θ_k), its gradient with respect to the parameters and the
+    rates (K × 8), and the losses; as in src/train/meta.rs. If `squared`, the gradient of the squared test
+    errors."""
     trajectory = [tasks.spread(row)]
     steps = [tasks.by_layer(r) for r in rates]
     made, losses = [], []
@@ -997,12 +997,13 @@ def meta_gradient(tasks, row, rates, outer, train, test, squared=False):
             # Of a size that half precision likes.
             size = v.norm() / (8 * tasks.n**0.5) + 1e-20
             u = u - size * tasks.hessian(trace, v / size)
-        if k and outer[k - 1]:
+        if outer[k]:
             loss, gradient, _ = tasks.gradient(trajectory[k], *test, squared)
             losses.append(loss.mean())
-            total = total + outer[k - 1] * loss.mean()
-            u = u + outer[k - 1] * gradient
-    return total, tasks.mean(u), torch.stack(rate_gradient[::-1]), losses
+            total = total + outer[k] * loss.mean()
+            u = u + outer[k] * gradient
+    of_rates = torch.stack(rate_gradient[::-1]) if steps else torch.zeros_like(rates)
+    return total, tasks.mean(u), of_rates, losses
 
 
 def padded_parameters(tensors, tasks, device):
@@ -1065,12 +1066,12 @@ class MetaStep:
         self.tasks = Tasks(args.tasks, dtype, 2.0**-4, best_ends(args, dtype, device))
         self.row = padded_parameters(tensors, self.tasks, device)
         self.updates = args.updates
-        rows = json.loads(meta["rates"])
+        rows = [[args.first_rate]] if args.first_rate else json.loads(meta["rates"])
         rows = [rows[min(k, len(rows) - 1)] for k in range(self.updates)]
         rows = [r * LAYERS if len(r) == 1 else r for r in rows]
-        self.logarithms = torch.tensor(rows, device=device).clamp(min=args.least_rate).log()
-        self.outer = json.loads(args.outer)
-        assert len(self.outer) == self.updates
+        self.logarithms = torch.tensor(rows, device=device).view(-1, LAYERS).clamp(min=args.least_rate).log()
+        self.outer = [args.before] + json.loads(args.outer)
+        assert len(self.outer) == self.updates + 1
         t = self.tasks
         begins = np.cumsum([0] + t.sizes[:-1])
         matrices = [(begins[2 * l], t.channels[l + 1], 9 * t.channels[l]) for l in range(LAYERS)]
@@ -1116,6 +1117,8 @@ class MetaStep:
 
     def file(self):
         tensors = bare_parameters(self.adam.average[0], self.tasks, self.like)
+        if not self.updates:
+            return tensors, {}
         rows = self.rates.average[0].exp().tolist()
         tail = [[v * self.args.tail ** (i + 1) for v in rows[-1]] for i in range(16)]
         return tensors, {"rates": json.dumps(rows + tail), "updates": str(self.updates)}
@@ -1210,7 +1213,7 @@ def check():
     tensors.update({f"conv{l + 1}.bias": leaves[LAYERS + l] for l in range(LAYERS)})
     pair = lambda: [torch.rand(side, side, n, 3, dtype=torch.float64) for _ in range(2)]
     train_pair, test_pair = pair(), pair()
-    outer = [0.4, 0.0, 0.6]
+    outer = [0.2, 0.4, 0.0, 0.6]
     row = padded_parameters(tensors, tasks, "cpu")
     leaves = [t.clone().requires_grad_() for t in leaves]
 
@@ -1229,14 +1232,18 @@ def check():
         for task in range(n):
             w, b, r = leaves[:LAYERS], leaves[LAYERS : 2 * LAYERS], leaves[-1]
             cut = lambda p: [t[:, :, task].permute(2, 0, 1)[None] for t in p]
+
+            def judged(k):
+                error = off(w, b, *cut(test_pair))
+                return outer[k] * (SQUARED * (error**2).mean() if squared else error.abs().mean()) / n
+
+            total = total + judged(0)
             for k in range(updates):
                 inner = off(w, b, *cut(train_pair)).abs().mean()
                 grads = torch.autograd.grad(inner, w + b, create_graph=True)
                 w = [t - r[k][l] * grads[l] for l, t in enumerate(w)]
                 b = [t - r[k][l] * grads[LAYERS + l] for l, t in enumerate(b)]
-                judged = off(w, b, *cut(test_pair))
-                judged = SQUARED * (judged**2).mean() if squared else judged.abs().mean()
-                total = total + outer[k] * judged / n
+                total = total + judged(k + 1)
         exact = torch.autograd.grad(total, leaves)
         worst = max(((a - b).norm() / (b.norm() + 1e-12)).item() for a, b in zip(made, exact))
         kind = "squared" if squared else "absolute"
@@ -1288,6 +1295,8 @@ def main():
     meta.add_argument("--patch", type=int, default=96)
     meta.add_argument("--updates", type=int, default=4)
     meta.add_argument("--outer", default="[0.4, 0.0, 0.0, 0.6]")
+    meta.add_argument("--before", type=float, default=0.0, help="what the loss before any update counts beside --outer; alone, with --updates 0 --outer '[]', it is supervised training")
+    meta.add_argument("--first-rate", type=float, help="of every layer and update, instead of those of WEIGHTS")
     meta.add_argument("--learn", type=float, default=0.01)
     meta.add_argument("--least-rate", type=float, default=1e-8, help="no rate falls below")
     meta.add_argument("--clip", type=float, default=0.5)

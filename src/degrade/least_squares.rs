@@ -9,7 +9,7 @@ use crate::{Raster, Real};
 use rayon::prelude::*;
 
 /// D(Dᵀ(·)) into a picture of that size, whatever it shows; ‖Dᵀ(·)‖².
-type Normal<'a, T> = Box<dyn FnMut(&Raster<T>, &mut Raster<T>) -> f64 + 'a>;
+pub(super) type Normal<'a, T> = Box<dyn FnMut(&Raster<T>, &mut Raster<T>) -> f64 + 'a>;
 
 impl Degradation {
     /// Dᵀ(low) for D from `height` × `width`: ⟨D x, y⟩ = ⟨x, Dᵀ y⟩, edges included.
@@ -41,8 +41,14 @@ impl Degradation {
     }
 
     /// D(Dᵀ(·)) and ‖Dᵀ(·)‖² of degraded pictures of `height` × `width` with `channels` channels, for D with
-    /// this kernel.
-    fn normal<T: Real>(&self, kernel: &Kernel, height: usize, width: usize, channels: usize) -> Normal<'_, T> {
+    /// this kernel, by way of the large picture.
+    pub(super) fn normal_through<T: Real>(
+        &self,
+        kernel: &Kernel,
+        height: usize,
+        width: usize,
+        channels: usize,
+    ) -> Normal<'_, T> {
         if let (Downsample::Direct, Some(step)) = (self.downsample(), self.whole_scale()) {
             let blur = Blur::new(kernel, step, height, width, channels);
             let mut scratch = blur.scratch();
@@ -165,7 +171,12 @@ impl LeastSquares {
                 };
                 self.conjugate_gradients(s.map(T::wide), begun.map(|z| z.map(T::wide)), normal).map(T::of)
             }
-            Err(kernel) => self.through_the_large_one(degradation, kernel, s, begun, (height, width)),
+            Err(kernel) => {
+                let small = degradation.small_is_less(kernel, height, width);
+                let normal = small.then(|| degradation.normal_small(kernel, height, width, s.channels)).flatten();
+                let normal = normal.unwrap_or_else(|| degradation.normal_through(kernel, height, width, s.channels));
+                self.by_normal(degradation, normal, s, begun, (height, width))
+            }
         };
         let mut x = prior;
         let seen = sized(z.clone(), degradation.low_size(height), degradation.low_size(width));
@@ -174,16 +185,15 @@ impl LeastSquares {
         (x, z)
     }
 
-    /// The same z where each step makes Dᵀ of something, of the size `high`, and D of that.
-    fn through_the_large_one<T: Real>(
+    /// The same z where D Dᵀ is `whole`, for pictures of the size `high`.
+    fn by_normal<T: Real>(
         &self,
         degradation: &Degradation,
-        kernel: &Kernel,
+        mut whole: Normal<'_, T>,
         s: Raster<T>,
         begun: Option<Raster<T>>,
         high: (usize, usize),
     ) -> Raster<T> {
-        let mut whole = degradation.normal::<T>(kernel, high.0, high.1, s.channels);
         let (rows, columns) = (degradation.low_size(high.0), degradation.low_size(high.1));
         self.conjugate_gradients(s, begun, |seen: &Raster<T>, out: &mut Raster<T>| {
             if (rows, columns) == (seen.height, seen.width) {
@@ -366,10 +376,37 @@ mod tests {
                 let low = noise(d.low_size(height) - more, d.low_size(width) + more, 5);
                 assert!(d.axes((height, width), (low.height, low.width)).is_ok());
                 let along = rule.solve(&d, &low, Raster::new(height, width, 3));
-                let z = rule.through_the_large_one(&d, &kernel, low, None, (height, width));
+                let large = d.normal_through(&kernel, height, width, 3);
+                let z = rule.by_normal(&d, large, low, None, (height, width));
                 let through = d.adjoint(&sized(z, d.low_size(height), d.low_size(width)), height, width);
                 let worst = along.data.iter().zip(&through.data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
                 assert!(worst < 1e-10, "{downsample} {scale} {more}: {worst}");
+            }
+        }
+    }
+
+    #[test]
+    fn on_the_small_picture_it_is_the_same() {
+        let uneven = Kernel::new(4, 9, (0..36).map(|i| (1 + i * 5 % 7) as f64 / 140.0).collect()).unwrap();
+        let oblique = Kernel::gaussian(4.0, 1.0, -0.5, 15);
+        for kernel in [oblique.displaced(0.5, 0.5), oblique.clone(), uneven, Kernel::motion(6.0, 0.7, 15)] {
+            for downsample in [Downsample::Direct, Downsample::Bicubic] {
+                for (scale, height, width) in [(1.0, 90, 97), (2.0, 119, 130), (3.0, 151, 163), (4.0, 222, 206)] {
+                    let d = Degradation::new(scale, Some(kernel.clone()), downsample).unwrap();
+                    let low = noise(d.low_size(height), d.low_size(width), 4);
+                    let (mut a, mut b) = (low.clone(), low.clone());
+                    let small = d.normal_small(&kernel, height, width, 3).map(|mut f| f(&low, &mut a));
+                    let small = small.unwrap_or_else(|| panic!("{downsample} {scale}"));
+                    let large = d.normal_through(&kernel, height, width, 3)(&low, &mut b);
+                    assert!((small - large).abs() < 1e-12 * large, "{downsample} {scale}: {small} {large}");
+                    let worst = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                    assert!(worst < 1e-14, "{downsample} {scale}: {worst}");
+                    // No room for strips.
+                    assert!(d.normal_small::<f64>(&kernel, 30, 30, 3).is_none());
+                    assert!(!d.small_is_less(&kernel, 30, 30));
+                    // At scale 1 two blurs are fewer products than what both reach.
+                    assert_eq!(d.small_is_less(&oblique, 2000, 3000), scale > 1.0, "{downsample} {scale}");
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ mod map;
 mod noise;
 mod photo;
 mod start;
+mod stencil;
 pub(crate) mod sums;
 mod taps;
 
