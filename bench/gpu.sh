@@ -3,7 +3,8 @@
 #
 #   bench/gpu.sh pack            on a machine with Rust: builds, and puts all into runs/gpu (under 60 MB)
 #   bench/gpu.sh [DEVICE]        on the machine with the GPU: rates, and whole restorations with 1 and 10
-#                                updates, with two passes and their solves, and by least squares alone;
+#                                updates, with six passes and their solves, and by least squares alone
+#                                (--lambda: the picture has no such blur, and others would be looked for);
 #                                DEVICE as for `mzsr --device`, gpu unless told otherwise
 #
 # EACH (4) is how long each rate is measured (EACH=no leaves them out: on a software renderer they take
@@ -32,7 +33,7 @@ from torch_upscale import write_png
 write_png(pathlib.Path(sys.argv[1]), int(sys.argv[2]), 1)
 PY
 for how in "--weights bicubic-x2 -n 1" "--weights bicubic-x2 -n 10" \
-  "--kernel gaussian:2.0 --weights kernel-direct-x2 -n 0" "--kernel gaussian:2.0 --method least-squares"; do
+  "--kernel gaussian:2.0 --lambda 1e-3 --weights kernel-direct-x2 -n 0" "--kernel gaussian:2.0 --lambda 1e-3 --method least-squares"; do
   for _ in $(seq "${ROUNDS:-5}"); do
     start=$(date +%s%N)
     # shellcheck disable=SC2086 # Several words.
