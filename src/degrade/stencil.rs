@@ -1,8 +1,8 @@
 //! D Dᵀ for a blur that is no product of two axes, on the small picture: at a whole scale it is the same few
 //! weights around every pixel, except near the edges, where strips go through the large picture.
 
-use super::least_squares::Normal;
-use super::sums::{SLACK, accumulate, products};
+use super::least_squares::{Normal, dot};
+use super::sums::{SLACK, accumulate};
 use super::{Degradation, Downsample};
 use crate::kernel::Kernel;
 use crate::{Raster, Real};
@@ -39,9 +39,16 @@ impl Degradation {
         };
         let reach = |length: usize| (length - 1 + cubic) / step;
         let inside = (2 * reach(kernel.height) + 1) * (2 * reach(kernel.width) + 1);
-        let wide = 2 * (reach(kernel.height.max(kernel.width)) + 1);
-        let along_edges = |size: usize| 2.0 * wide as f64 / self.low_size(size) as f64;
+        let along_edges = |size: usize| 4.0 * self.margin(kernel, step) as f64 / self.low_size(size) as f64;
         (inside as f64) < through as f64 * (1.0 - along_edges(height) - along_edges(width))
+    }
+
+    /// Within so many LR pixels of an edge D Dᵀ may be another: D reads pixels there that continue the picture,
+    /// or that Dᵀ laid such pixels on. The kernel's size decides and not how far D Dᵀ reaches, which is little
+    /// where all weights lie together, but far from the centre.
+    fn margin(&self, kernel: &Kernel, step: usize) -> usize {
+        let cubic = if self.downsample() == Downsample::Bicubic { 4 * step } else { 0 };
+        (kernel.height.max(kernel.width) + cubic).div_ceil(step) + 1
     }
 
     /// D(Dᵀ(·)) and ⟨·, D(Dᵀ(·))⟩ of degraded pictures of `height` × `width`, where the scale is a whole number
@@ -55,19 +62,13 @@ impl Degradation {
     ) -> Option<Normal<'a, T>> {
         let step = self.whole_scale()?;
         let (rows, columns) = (self.low_size(height), self.low_size(width));
-        // What D Dᵀ reaches at most: two blurs, and two cubic filters of four LR pixels.
-        let most = (kernel.height.max(kernel.width) + 8 * step).div_ceil(step);
-        if rows.min(columns) < 2 * most {
-            return None;
-        }
-        let stencil = self.stencil(kernel, step, most);
-        // Within so many pixels of an edge the weights are others, and a strip must be twice as wide for its
-        // inner edge not to be seen.
-        let margin = stencil.reach + 1;
+        // A strip is twice as wide, for its inner edge not to be seen.
+        let margin = self.margin(kernel, step);
         let wide = 2 * margin;
         if rows.min(columns) < 2 * wide {
             return None;
         }
+        let stencil = self.stencil(kernel, step, margin);
         let strip = |top: usize, left: usize, (h, w): (usize, usize), keeps| {
             let high = (height.min(step * (top + h)) - step * top, width.min(step * (left + w)) - step * left);
             let empty = Raster::new(h, w, channels);
@@ -101,14 +102,14 @@ impl Degradation {
             for strip in &mut strips {
                 strip.apply(seen, out);
             }
-            products(&seen.data, &out.data)
+            dot(&seen.data, &out.data)
         }))
     }
 
     /// What D Dᵀ makes of a single pixel with nothing near it.
-    fn stencil(&self, kernel: &Kernel, step: usize, most: usize) -> Stencil {
+    fn stencil(&self, kernel: &Kernel, step: usize, margin: usize) -> Stencil {
         // Far enough from the edges for neither Dᵀ nor D to see them.
-        let centre = 2 * most;
+        let centre = 2 * margin;
         let size = 2 * centre + 1;
         let (mut one, mut out) = (Raster::<f64>::new(size, size, 1), Raster::new(size, size, 1));
         one.data[centre * size + centre] = 1.0;
