@@ -6,6 +6,10 @@ use crate::kernel::Kernel;
 use crate::{Raster, Real};
 use std::ops::Range;
 
+/// The weights of a kernel that [`Degradation::normal_map`] pairs: as many squared are products made anew for
+/// each size of picture.
+const MOST_PAIRED: usize = 1024;
+
 /// A linear map of pictures: each pixel of the result is a weighted sum over some rows and columns of
 /// the input, the same for all channels. Edges are in the tables, so that the adjoint of a map is a map
 /// again: the transposed tables.
@@ -41,7 +45,61 @@ pub(super) fn kernel_taps(positions: &[usize], size: usize, length: usize, outpu
     })
 }
 
+/// The weights of a kernel that meet on a pixel when it is laid on each two of the `positions` (D) of an
+/// axis of `size` pixels, with edges: of outputs i and i′ all a + p_i and a′ + p_i′ that show the same
+/// pixel. With 2·size·t between them they are a′ = a + u, and mirrored a′ = m − a; the "weight" is u +
+/// `length` − 1 or 2 `length` − 1 + m.
+fn meetings(positions: &[usize], size: usize, length: usize, outputs: usize) -> Taps<usize> {
+    let (period, reach, centre) = (2 * size as isize, length as isize - 1, (length / 2) as isize);
+    let places = &positions[..outputs.min(positions.len())];
+    Taps::each(outputs, |i| {
+        let Some(&here) = places.get(i) else { return Vec::new() };
+        let mut taps = Vec::new();
+        // Those whose position is 0 to 2 `reach` less than `from`, in any period.
+        let mut meet = |from: isize, first: isize| {
+            for t in -(2 * reach / period + 2)..=2 * reach / period + 2 {
+                let less = |place: usize| from + period * t - place as isize;
+                let begin = places.partition_point(|&place| less(place) > 2 * reach);
+                let met = places[begin..].iter().map(|&place| less(place)).take_while(|less| *less >= 0);
+                taps.extend(met.enumerate().map(|(j, less)| (begin + j, (first + less) as usize)));
+            }
+        };
+        meet(here as isize + reach, 0);
+        meet(2 * centre - 1 - here as isize, 2 * reach + 1);
+        taps
+    })
+}
+
+/// For [`meetings`] of rows and of columns the sum of the products of all pairs of weights that meet.
+fn pairs(kernel: &Kernel) -> Kernel {
+    let (height, width) = (2 * (2 * kernel.height - 1), 2 * (2 * kernel.width - 1));
+    let mut data = vec![0.0; height * width];
+    let weights: Vec<_> = (0..kernel.data.len()).filter(|&at| kernel.data[at] != 0.0).collect();
+    let both = |a: usize, b: usize, length: usize| [b + length - 1 - a, 2 * length - 1 + a + b];
+    for &one in &weights {
+        for &other in &weights {
+            let product = kernel.data[one] * kernel.data[other];
+            let columns = both(one % kernel.width, other % kernel.width, kernel.width);
+            for row in both(one / kernel.width, other / kernel.width, kernel.height) {
+                columns.iter().for_each(|column| data[row * width + column] += product);
+            }
+        }
+    }
+    Kernel { height, width, data }
+}
+
 impl Map {
+    /// The products that it sums for each channel.
+    pub fn products(&self) -> usize {
+        fn taps<W: Copy>(axis: &Taps<W>) -> usize {
+            (0..axis.len()).map(|i| axis.of(i).count()).sum()
+        }
+        match self {
+            Map::Separable { rows, columns } => taps(rows) * taps(columns),
+            Map::Kernel { rows, columns, .. } => taps(rows) * taps(columns),
+        }
+    }
+
     /// Rows and columns of the result.
     pub fn size(&self) -> (usize, usize) {
         match self {
@@ -117,6 +175,28 @@ impl Degradation {
         self.maps(high, low).iter().rev().map(|map| map.transposed(high.0, high.1)).collect()
     }
 
+    /// D Dᵀ as one map of pictures of the size `low`, for D from pictures of the size `high`; none where a blur
+    /// that is no product is followed by more than dropping pixels, or is too large to pair all its weights.
+    pub fn normal_map(&self, high: (usize, usize), low: (usize, usize)) -> Option<Map> {
+        let kernel = match self.axes(high, low) {
+            Ok([rows, columns]) => {
+                let normal = |axis: &Taps, size| axis.after(&axis.transposed(size));
+                return Some(Map::Separable { rows: normal(&rows, high.0), columns: normal(&columns, high.1) });
+            }
+            Err(kernel) => kernel,
+        };
+        let weights = kernel.data.iter().filter(|w| **w != 0.0).count();
+        if self.downsample() != Downsample::Direct || weights > MOST_PAIRED {
+            return None;
+        }
+        let axis = |size, length, outputs| meetings(&direct_positions(size, self.scale()), size, length, outputs);
+        Some(Map::Kernel {
+            rows: axis(high.0, kernel.height, low.0),
+            columns: axis(high.1, kernel.width, low.1),
+            kernel: pairs(kernel),
+        })
+    }
+
     /// The map of [`Degradation::aligned_window`] from `low` (rows, columns).
     pub fn aligned_map(&self, low: (usize, usize), rows: Range<usize>, columns: Range<usize>) -> Map {
         Map::Separable { rows: self.aligned_taps(low.0, rows), columns: self.aligned_taps(low.1, columns) }
@@ -165,6 +245,44 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_normal_map_is_the_degradation_after_its_adjoint() {
+        let uneven = Kernel::new(4, 9, (0..36).map(|i| (1 + i * 5 % 7) as f64 / 140.0).collect()).unwrap();
+        let round = Kernel::gaussian(1.3, 1.3, 0.0, 6);
+        for kernel in [None, Some(uneven), Some(round), Some(Kernel::gaussian(4.0, 1.0, -0.5, 15))] {
+            for downsample in [Downsample::Direct, Downsample::Bicubic] {
+                for scale in [1.0, 1.5, 2.0, 2.7, 3.0, 4.0] {
+                    let Ok(d) = Degradation::new(scale, kernel.clone(), downsample) else { continue };
+                    for (height, width) in [(1, 1), (2, 13), (11, 8), (31, 40)] {
+                        let high = (height, width);
+                        let low = (d.low_size(height), d.low_size(width));
+                        for low in [low, (low.0.max(2) - 1, low.1 + 1)] {
+                            let product = d.axes(high, low).is_ok();
+                            let Some(map) = d.normal_map(high, low) else {
+                                assert!(!product && downsample == Downsample::Bicubic);
+                                continue;
+                            };
+                            assert!(product || downsample == Downsample::Direct);
+                            let y = noise(low.0, low.1);
+                            let chain = d.adjoint_maps(high, low).into_iter().chain(d.maps(high, low));
+                            assert_same(&map.apply(&y), &chain.fold(y.clone(), |y, map| map.apply(&y)));
+                        }
+                    }
+                }
+            }
+        }
+        let wide = Degradation::new(2.0, Some(Kernel::gaussian(9.0, 7.0, 0.5, 33)), Downsample::Direct).unwrap();
+        assert!(wide.normal_map((50, 50), (25, 25)).is_none());
+    }
+
+    #[test]
+    fn products_are_counted() {
+        let kernel = Kernel::new(2, 3, vec![0.1, 0.2, 0.3, 0.1, 0.2, 0.1]).unwrap();
+        let d = Degradation::new(2.0, Some(kernel), Downsample::Direct).unwrap();
+        let maps = d.maps((8, 10), (4, 5));
+        assert_eq!(maps.iter().map(Map::products).collect::<Vec<_>>(), [4 * 2 * 5 * 3]);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use super::sums::accumulate;
 use crate::{Raster, Real};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A linear map along one axis: output i is Σ weight · input over its taps. (`W` is something else
@@ -61,13 +60,13 @@ impl Taps {
     /// These, of what `first` makes.
     pub(super) fn after(&self, first: &Taps) -> Self {
         Self::each(self.len(), |i| {
-            let mut sums = BTreeMap::new();
-            for (j, w) in self.of(i) {
-                for (k, v) in first.of(j) {
-                    *sums.entry(k).or_insert(0.0) += w * v;
-                }
-            }
-            sums.into_iter().collect()
+            let reached = || self.of(i).flat_map(|(j, w)| first.of(j).map(move |(k, v)| (k, w * v)));
+            let (Some(begin), Some(end)) = (reached().map(|(k, _)| k).min(), reached().map(|(k, _)| k).max()) else {
+                return Vec::new();
+            };
+            let mut sums = vec![None; end + 1 - begin];
+            reached().for_each(|(k, product)| *sums[k - begin].get_or_insert(0.0) += product);
+            sums.into_iter().enumerate().filter_map(|(k, sum)| Some((begin + k, sum?))).collect()
         })
     }
 

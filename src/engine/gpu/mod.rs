@@ -16,12 +16,14 @@ pub use device::{Adapter, Kind, adapters, without_desktop};
 
 use self::device::{Block, Device, Number, Work};
 use self::shaders::{FEW, HEIGHT, NARROW_SIDE, QUADS, STRIDING, THREADS, WIDTH};
+use self::solve::{Products, Solving};
 use self::winograd::Ending;
 use super::{AdamStep, Engine, Gate, Layer, Shape, Window, check_placed};
 use crate::Result;
 use crate::degrade::{Degradation, LeastSquares, Map};
 use Number::{F, U};
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 /// Partial sums of a weight gradient over so many rows of pixels at least, and so many of them at most.
 const ROWS: usize = 8;
@@ -38,6 +40,8 @@ pub struct GpuEngine {
     name: String,
     /// Something to bind where a shader's tensor is not used.
     nothing: Block,
+    /// Tables of solves, the latest first.
+    solving: Mutex<Vec<Arc<Solving>>>,
     /// So many tiles of 64 channels at a time, where Winograd's filtering is used.
     part: usize,
 }
@@ -74,7 +78,7 @@ impl GpuEngine {
         let device = Device::open(adapter)?;
         let nothing = device.take(1)?;
         let name = format!("gpu, {}, {}", adapter.name, adapter.backend);
-        Ok(GpuEngine { device, name, nothing, part: winograd::PART })
+        Ok(GpuEngine { device, name, nothing, solving: Mutex::default(), part: winograd::PART })
     }
 
     fn tensor(&self, shape: Shape) -> Result<GpuTensor> {
@@ -375,7 +379,7 @@ impl Engine for GpuEngine {
     }
 
     fn map(&self, map: &Map, image: &GpuTensor) -> Result<GpuTensor> {
-        Ok(self.through(&self.table(map, image.shape.w)?, image)?.0)
+        Ok(self.through(&self.table(map, image.shape.w)?, image, Products::Squares)?.0)
     }
 
     fn least_squares(
@@ -387,7 +391,7 @@ impl Engine for GpuEngine {
         width: usize,
     ) -> Result<GpuTensor> {
         let prior = self.aligned(degradation, low, height, width)?;
-        self.conjugate_gradients(rule, degradation, low, prior, &mut None)
+        self.conjugate_gradients(rule, true, degradation, low, prior, &mut None)
     }
 
     fn solve(
@@ -398,6 +402,6 @@ impl Engine for GpuEngine {
         prior: GpuTensor,
         z: &mut Option<GpuTensor>,
     ) -> Result<GpuTensor> {
-        self.conjugate_gradients(rule, degradation, low, prior, z)
+        self.conjugate_gradients(rule, false, degradation, low, prior, z)
     }
 }

@@ -694,14 +694,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 /// first taps, of their second ones, …, so that neighbouring threads read neighbouring words, and their
 /// weights likewise; and the kernel. The weight of a tap is a number's bits where the map is a `product`;
 /// else the place of a kernel's row and in it. Each thread sums pixels of up to three channels; of the
-/// squares of all values each workgroup leaves a partial sum.
+/// squares of all values, or of their products with the picture that they are `along`, each workgroup
+/// leaves a partial sum.
 pub fn map() -> String {
     format!(
         "
 struct U {{
     rows: u32, columns: u32, channels: u32, width: u32,
     row_taps: u32, counts: u32, inputs: u32, weights: u32,
-    kernel: u32, product: u32, unused0: u32, unused1: u32,
+    kernel: u32, product: u32, along: u32, unused: u32,
 }}
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> table: array<u32>;
@@ -742,7 +743,9 @@ struct U {{
             let at = pixel * u.channels;
             for (var k = 0u; k < min(3u, u.channels - c); k++) {{
                 out[at + c + k] = sum[k];
-                total = fma(sum[k], sum[k], total);
+                var other = sum[k];
+                if (u.along == 1u) {{ other = image[at + c + k]; }}
+                total = fma(sum[k], other, total);
             }}
         }}
     }}

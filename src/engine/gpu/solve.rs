@@ -7,9 +7,33 @@ use crate::degrade::{Degradation, LeastSquares, Map, Taps};
 use crate::engine::{Engine, Shape};
 use crate::{Error, Result};
 use Number::{F, U};
+use std::sync::{Arc, PoisonError};
 
 /// Numbers of a [`shaders::STATE`](super::shaders::STATE).
 const STATE: usize = 5;
+
+/// So many [`Solving`] are kept: those of a photo and of its son, of two sizes of tiles.
+const SOLVING: usize = 4;
+
+/// What sums of products [`GpuEngine::through`] leaves beside its result.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Products {
+    /// Of the result with itself.
+    Squares = 0,
+    /// Of the result with the picture.
+    WithInput = 1,
+}
+
+/// The tables of solves for pictures of one size.
+pub(super) struct Solving {
+    degradation: Degradation,
+    /// Of the large picture and of the small one.
+    sizes: [(usize, usize); 2],
+    down: Vec<Table>,
+    up: Vec<Table>,
+    /// D Dᵀ at once, where it is less work.
+    normal: Option<Table>,
+}
 
 /// A [`Map`] on the device, of pictures with so many columns.
 pub(super) struct Table {
@@ -69,15 +93,17 @@ impl GpuEngine {
         Ok(Table { words, rows, columns, width, places, product: matches!(map, Map::Separable { .. }) })
     }
 
-    /// The result of a table for a picture, the partial sums of its squares, and how many these are.
-    pub(super) fn through(&self, table: &Table, image: &GpuTensor) -> Result<(GpuTensor, Sums)> {
+    /// The result of a table for a picture, and partial sums of its squares, or of its products with
+    /// the picture, which then is as large.
+    pub(super) fn through(&self, table: &Table, image: &GpuTensor, of: Products) -> Result<(GpuTensor, Sums)> {
         assert_eq!((image.shape.n, image.shape.w), (1, table.width), "a picture of the table's width");
         let shape = Shape { h: table.rows, w: table.columns, ..image.shape };
         let out = self.tensor(shape)?;
+        assert!(of == Products::Squares || shape == image.shape, "a picture as large as the table's result");
         let groups = striding(table.rows * table.columns);
         let sums = self.device.take(groups[0])?;
         let size = [table.rows, table.columns, shape.c, table.width];
-        let places = table.places.into_iter().chain([usize::from(table.product)]);
+        let places = table.places.into_iter().chain([usize::from(table.product), of as usize]);
         let numbers: Vec<Number> = size.into_iter().chain(places).map(U).collect();
         self.device.run(Work::Map, &numbers, &[&table.words, &image.block, &out.block, &sums], groups)?;
         Ok((out, Sums { block: sums, count: groups[0] }))
@@ -87,7 +113,7 @@ impl GpuEngine {
     fn chain(&self, tables: &[Table], image: &GpuTensor) -> Result<(GpuTensor, Sums)> {
         let (mut made, mut last) = (None, None);
         for table in tables {
-            let (next, sums) = self.through(table, made.as_ref().unwrap_or(image))?;
+            let (next, sums) = self.through(table, made.as_ref().unwrap_or(image), Products::Squares)?;
             (made, last) = (Some(next), Some(sums));
         }
         made.zip(last).ok_or_else(|| Error::Device("no map to apply".to_owned()))
@@ -112,13 +138,48 @@ impl GpuEngine {
         width: usize,
     ) -> Result<GpuTensor> {
         let map = degradation.aligned_map((low.shape.h, low.shape.w), 0..height, 0..width);
-        Ok(self.through(&self.table(&map, low.shape.w)?, low)?.0)
+        Ok(self.through(&self.table(&map, low.shape.w)?, low, Products::Squares)?.0)
     }
 
-    /// [`LeastSquares::solve_on`], where the derivation is: the same steps, in f32.
+    /// Those of a solve for pictures of the size `low`, enlarged to `high`; kept for the next ones.
+    fn solving(&self, degradation: &Degradation, high: (usize, usize), low: (usize, usize)) -> Result<Arc<Solving>> {
+        let is = |made: &Arc<Solving>| made.sizes == [high, low] && made.degradation == *degradation;
+        let kept = || self.solving.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = kept().iter().find(|made| is(made)) {
+            return Ok(made.clone());
+        }
+        let (down, up) = (degradation.maps(high, low), degradation.adjoint_maps(high, low));
+        let products: usize = down.iter().chain(&up).map(Map::products).sum();
+        let normal = degradation.normal_map(high, low).filter(|normal| normal.products() < products);
+        let made = Arc::new(Solving {
+            degradation: degradation.clone(),
+            sizes: [high, low],
+            down: self.tables(&down, high.1)?,
+            up: self.tables(&up, low.1)?,
+            normal: normal.map(|normal| self.table(&normal, low.1)).transpose()?,
+        });
+        let mut kept = kept();
+        kept.truncate(SOLVING - 1);
+        kept.insert(0, made.clone());
+        Ok(made)
+    }
+
+    /// D Dᵀ of a picture, and partial sums of what is ⟨s, D Dᵀ s⟩ for s of it: by way of the large picture
+    /// as ‖Dᵀ s‖².
+    fn normal(&self, solving: &Solving, precise: bool, image: &GpuTensor) -> Result<(GpuTensor, Sums)> {
+        if let Some(table) = solving.normal.as_ref().filter(|_| !precise) {
+            return self.through(table, image, Products::WithInput);
+        }
+        let (spread, squares) = self.chain(&solving.up, image)?;
+        Ok((self.chain(&solving.down, &spread)?.0, squares))
+    }
+
+    /// [`LeastSquares::solve_on`], where the derivation is: the same steps, in f32. `precise` for many of
+    /// them: ‖Dᵀ s‖² then is more exact than ⟨s, D Dᵀ s⟩, where s is mostly what D hardly shows.
     pub(super) fn conjugate_gradients(
         &self,
         rule: LeastSquares,
+        precise: bool,
         degradation: &Degradation,
         low: &GpuTensor,
         mut prior: GpuTensor,
@@ -128,16 +189,15 @@ impl GpuEngine {
         let (shape, count) = (low.shape, low.shape.len());
         assert_eq!((shape.n, shape.c), (prior.shape.n, prior.shape.c), "pictures of the same channels");
         let high = (prior.shape.h, prior.shape.w);
-        let down = self.tables(&degradation.maps(high, (shape.h, shape.w)), high.1)?;
-        let up = self.tables(&degradation.adjoint_maps(high, (shape.h, shape.w)), shape.w)?;
+        let solving = self.solving(degradation, high, (shape.h, shape.w))?;
+        let normal = |image: &GpuTensor| self.normal(&solving, precise, image);
 
-        let mut s = self.chain(&down, &prior)?.0;
+        let mut s = self.chain(&solving.down, &prior)?.0;
         self.scale(0..count, -1.0, &mut s)?;
         self.axpy(0..count, 1.0, low, &mut s)?;
         let z = match kept.take() {
             Some(z) => {
-                let seen = self.chain(&down, &self.chain(&up, &z)?.0)?.0;
-                self.axpy(0..count, -1.0, &seen, &mut s)?;
+                self.axpy(0..count, -1.0, &normal(&z)?.0, &mut s)?;
                 self.axpy(0..count, -rule.lambda, &z, &mut s)?;
                 z
             }
@@ -149,27 +209,26 @@ impl GpuEngine {
             let numbers = [U(sums.count), U(what), F(rule.lambda)];
             device.run(Work::Step, &numbers, &[&sums.block, &state], [1, 1, 1])
         };
-        let (spread, squares) = self.chain(&up, &s)?;
-        step(0, &squares)?;
-        let (normal_q, squares) = self.chain(&down, &spread)?;
-        drop(spread);
-        step(1, &squares)?;
+        let (normal_q, residual) = normal(&s)?;
+        step(0, &residual)?;
         let groups = striding(count);
         let squares = Sums { block: device.take(groups[0])?, count: groups[0] };
+        let both = [&normal_q.block, &normal_q.block, &squares.block];
+        device.run(Work::Dot, &[U(0), U(count)], &both, groups)?;
+        step(1, &squares)?;
         for done in 1..=rule.steps {
             let tensors = [&state, &q.block, &normal_q.block, &z.block, &s.block];
             device.run(Work::Advance, &[U(count), F(rule.lambda)], &tensors, groups)?;
             if done == rule.steps {
                 break;
             }
-            let (spread, next) = self.chain(&up, &s)?;
-            step(2, &next)?;
-            let (normal_s, _) = self.chain(&down, &spread)?;
+            let (normal_s, residual) = normal(&s)?;
+            step(2, &residual)?;
             let tensors = [&state, &s.block, &normal_s.block, &q.block, &normal_q.block, &squares.block];
             device.run(Work::Turn, &[U(count)], &tensors, groups)?;
             step(1, &squares)?;
         }
-        let step = self.chain(&up, &z)?.0;
+        let step = self.chain(&solving.up, &z)?.0;
         self.axpy(0..step.shape.len(), 1.0, &step, &mut prior)?;
         *kept = Some(z);
         Ok(prior)

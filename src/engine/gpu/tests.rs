@@ -281,10 +281,11 @@ fn cells_are_shuffled() {
 fn degradations() -> Vec<Degradation> {
     let uneven = Kernel::new(4, 9, (0..36).map(|i| (1 + i * 5 % 7) as f64 / 140.0).collect()).unwrap();
     let gaussian = Kernel::gaussian(4.0, 1.0, -0.5, 15);
+    let round = Kernel::gaussian(2.0, 2.0, 0.0, 15);
     let mut all = Vec::new();
     for scale in [1.5, 2.0, 2.7, 3.0, 4.0] {
         all.push(Degradation::new(scale, None, Downsample::Bicubic).unwrap());
-        for kernel in [&gaussian, &uneven] {
+        for kernel in [&gaussian, &uneven, &round] {
             for downsample in [Downsample::Direct, Downsample::Bicubic] {
                 all.push(Degradation::new(scale, Some(kernel.clone()), downsample).unwrap());
             }
