@@ -9,7 +9,7 @@ It begins with a weights file of mzsr (safetensors) and writes one. What it trai
 does, with two differences that make it fast on a GPU. Pictures are tori, so that blur, subsampling and
 the cubic resizes are products of spectra, and conjugate gradients act on one number a frequency; a
 border of each crop, where that shows, does not count. And the data steps of the kernel-aware network are
-taken to the end, which the program's eight steps from where the last ones ended are near to.
+taken to the end, which the program's ten steps from where the last ones ended are near to.
 
 On CUDA a whole step, the making of its pictures included, is one CUDA graph. Needs torch, numpy and PIL.
 """
@@ -399,7 +399,7 @@ class Solver:
         return torch.fft.ifft2(grid.aligned_up * grid.tile(self.y) + self.back * grid.tile(z)).real
 
     def data_step(self, made):
-        """To the end: what eight steps from where the one before ended are near to."""
+        """To the end: what ten steps from where the one before ended are near to."""
         s = self.y - self.grid.fold(self.k * torch.fft.fft2(made))
         return made + torch.fft.ifft2(self.back * self.grid.tile(s / (self.gain + self.mu))).real
 

@@ -127,12 +127,16 @@ impl LeastSquares {
     /// In f32, rounding in the directions that D hardly shows grows to 1e-4 within 25 steps: see
     /// [`LeastSquares::upscale`].
     pub fn solve<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, prior: Raster<T>) -> Raster<T> {
-        self.solve_on(degradation, low, prior, &mut None)
+        self.solved(degradation, low, prior, Way::Picture).0
     }
 
     /// The same where `z`, of `low`'s size, is what another solve for that photo ended with, and x = prior +
     /// Dᵀ z the beginning: as z = (y − D x) / λ at the solution, what one prior leaves to be done is nearly
     /// done for the next. Afterwards `z` is what this one ended with.
+    ///
+    /// The steps are those of conjugate gradients on (D Dᵀ + λ) z = y − D prior, which go down in what D of x
+    /// is off the photo rather than in the sum that x makes least: nearer to its end after the same number of
+    /// steps, where that is what remains to be done.
     pub fn solve_on<T: Real>(
         &self,
         degradation: &Degradation,
@@ -140,21 +144,30 @@ impl LeastSquares {
         prior: Raster<T>,
         z: &mut Option<Raster<T>>,
     ) -> Raster<T> {
-        // Within the pool's threads as a whole: for a thread outside, each of the many pieces of work below
-        // would be handed over and waited for, which for a small picture takes as long as the work.
-        let begun = z.take();
-        let (x, ended) = rayon::scope(|_| self.steps(degradation, low, prior, begun));
+        let (x, ended) = self.solved(degradation, low, prior, Way::Photo(z.take()));
         *z = Some(ended);
         x
     }
 
     /// x, and z with x = prior + Dᵀ z.
+    fn solved<T: Real>(
+        &self,
+        degradation: &Degradation,
+        low: &Raster<T>,
+        prior: Raster<T>,
+        way: Way<T>,
+    ) -> (Raster<T>, Raster<T>) {
+        // Within the pool's threads as a whole: for a thread outside, each of the many pieces of work below
+        // would be handed over and waited for, which for a small picture takes as long as the work.
+        rayon::scope(|_| self.steps(degradation, low, prior, way))
+    }
+
     fn steps<T: Real>(
         &self,
         degradation: &Degradation,
         low: &Raster<T>,
         prior: Raster<T>,
-        begun: Option<Raster<T>>,
+        way: Way<T>,
     ) -> (Raster<T>, Raster<T>) {
         let mut s = sized(degradation.apply(&prior), low.height, low.width);
         s.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y - *d);
@@ -169,13 +182,13 @@ impl LeastSquares {
                     resample_into(seen, &down, &along, out);
                     dot(&seen.data, &out.data)
                 };
-                self.conjugate_gradients(s.map(T::wide), begun.map(|z| z.map(T::wide)), normal).map(T::of)
+                self.conjugate_gradients(s.map(T::wide), way.wide(), normal).map(T::of)
             }
             Err(kernel) => {
                 let small = degradation.small_is_less(kernel, height, width);
                 let normal = small.then(|| degradation.normal_small(kernel, height, width, s.channels)).flatten();
                 let normal = normal.unwrap_or_else(|| degradation.normal_through(kernel, height, width, s.channels));
-                self.by_normal(degradation, normal, s, begun, (height, width))
+                self.by_normal(degradation, normal, s, way, (height, width))
             }
         };
         let mut x = prior;
@@ -191,11 +204,11 @@ impl LeastSquares {
         degradation: &Degradation,
         mut whole: Normal<'_, T>,
         s: Raster<T>,
-        begun: Option<Raster<T>>,
+        way: Way<T>,
         high: (usize, usize),
     ) -> Raster<T> {
         let (rows, columns) = (degradation.low_size(high.0), degradation.low_size(high.1));
-        self.conjugate_gradients(s, begun, |seen: &Raster<T>, out: &mut Raster<T>| {
+        self.conjugate_gradients(s, way, |seen: &Raster<T>, out: &mut Raster<T>| {
             if (rows, columns) == (seen.height, seen.width) {
                 return whole(seen, out);
             }
@@ -206,24 +219,29 @@ impl LeastSquares {
         })
     }
 
-    /// z with (G + λ) z = s as nearly as the steps from `begun` (or nothing) make it; `normal` puts G q into
-    /// its second argument and returns ⟨q, G q⟩.
+    /// z with (G + λ) z = s as nearly as the steps make it; `normal` puts G q into its second argument and
+    /// returns ⟨q, G q⟩.
     fn conjugate_gradients<T: Real>(
         &self,
+        s: Raster<T>,
+        way: Way<T>,
+        normal: impl FnMut(&Raster<T>, &mut Raster<T>) -> f64,
+    ) -> Raster<T> {
+        match way {
+            Way::Picture => self.by_picture(s, normal),
+            Way::Photo(begun) => self.by_photo(s, begun, normal),
+        }
+    }
+
+    /// From z = 0, by the steps that conjugate gradients make on x.
+    fn by_picture<T: Real>(
+        &self,
         mut s: Raster<T>,
-        begun: Option<Raster<T>>,
         mut normal: impl FnMut(&Raster<T>, &mut Raster<T>) -> f64,
     ) -> Raster<T> {
         let lambda = T::of(self.lambda);
-        let mut normal_q = Raster::<T>::new(s.height, s.width, s.channels);
-        let mut z = match begun {
-            Some(z) => {
-                normal(&z, &mut normal_q);
-                each(&mut s.data, &z.data, &normal_q.data, |s, z, g| s - (g + lambda * z));
-                z
-            }
-            None => Raster::new(s.height, s.width, s.channels),
-        };
+        let mut z = Raster::<T>::new(s.height, s.width, s.channels);
+        let mut normal_q = z.clone();
         let mut q = s.clone();
         let mut residual = normal(&s, &mut normal_q);
         let mut normal_s = normal_q.clone();
@@ -245,6 +263,44 @@ impl LeastSquares {
             let beta = T::of(ratio);
             each(&mut q.data, &s.data, &s.data, |q, s, _| s + beta * q);
             each(&mut normal_q.data, &normal_s.data, &normal_s.data, |g, s, _| s + beta * g);
+            residual = next;
+            direction = next + ratio * ratio * direction;
+        }
+        z
+    }
+
+    /// From `begun`, or 0, by those that they make on z.
+    fn by_photo<T: Real>(
+        &self,
+        mut s: Raster<T>,
+        begun: Option<Raster<T>>,
+        mut normal: impl FnMut(&Raster<T>, &mut Raster<T>) -> f64,
+    ) -> Raster<T> {
+        let lambda = T::of(self.lambda);
+        let mut normal_q = Raster::<T>::new(s.height, s.width, s.channels);
+        let mut z = match begun {
+            Some(z) => {
+                normal(&z, &mut normal_q);
+                each(&mut s.data, &z.data, &normal_q.data, |s, z, g| s - (g + lambda * z));
+                z
+            }
+            None => normal_q.clone(),
+        };
+        let mut q = s.clone();
+        let mut residual = dot(&s.data, &s.data);
+        let mut direction = residual;
+        for _ in 0..self.steps {
+            let along = normal(&q, &mut normal_q) + self.lambda * direction;
+            if !(residual > 0.0 && along > 0.0) {
+                break;
+            }
+            let alpha = T::of(residual / along);
+            each(&mut z.data, &q.data, &q.data, |z, q, _| z + alpha * q);
+            each(&mut s.data, &q.data, &normal_q.data, |s, q, g| s - alpha * (g + lambda * q));
+            let next = dot(&s.data, &s.data);
+            let ratio = next / residual;
+            let beta = T::of(ratio);
+            each(&mut q.data, &s.data, &s.data, |q, s, _| s + beta * q);
             residual = next;
             direction = next + ratio * ratio * direction;
         }
@@ -274,6 +330,23 @@ impl LeastSquares {
         let low = low.map(|v| P::of(v.wide()));
         let prior = degradation.aligned_window(&low, 0..height, 0..width);
         self.solve(degradation, &low, prior).map(|v| T::of(v.wide()))
+    }
+}
+
+/// Whose steps conjugate gradients make.
+enum Way<T> {
+    /// Those on the large picture, as in [`LeastSquares::solve`].
+    Picture,
+    /// Those on z, from some or from nothing, as in [`LeastSquares::solve_on`].
+    Photo(Option<Raster<T>>),
+}
+
+impl<T: Real> Way<T> {
+    fn wide(self) -> Way<f64> {
+        match self {
+            Way::Picture => Way::Picture,
+            Way::Photo(begun) => Way::Photo(begun.map(|z| z.map(T::wide))),
+        }
     }
 }
 
@@ -377,7 +450,7 @@ mod tests {
                 assert!(d.axes((height, width), (low.height, low.width)).is_ok());
                 let along = rule.solve(&d, &low, Raster::new(height, width, 3));
                 let large = d.normal_through(&kernel, height, width, 3);
-                let z = rule.by_normal(&d, large, low, None, (height, width));
+                let z = rule.by_normal(&d, large, low, Way::Picture, (height, width));
                 let through = d.adjoint(&sized(z, d.low_size(height), d.low_size(width)), height, width);
                 let worst = along.data.iter().zip(&through.data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
                 assert!(worst < 1e-10, "{downsample} {scale} {more}: {worst}");
@@ -431,7 +504,7 @@ mod tests {
             let exact = many.solve(&d, &low, next.clone());
             let off =
                 |x: &Raster<f64>| x.data.iter().zip(&exact.data).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-            let cold = off(&few.solve(&d, &low, next.clone()));
+            let cold = off(&few.solve_on(&d, &low, next.clone(), &mut None));
             let made = few.solve_on(&d, &low, next.clone(), &mut z);
             assert!(off(&made) < 0.5 * cold, "{} {cold}", off(&made));
             // z says what was added.

@@ -187,7 +187,7 @@ impl Work {
             Work::Place => (shaders::PLACE.to_owned(), &[false, true]),
             Work::Shuffle => (shaders::SHUFFLE.to_owned(), &[false, true]),
             Work::Step => (shaders::step(), &[false, true]),
-            Work::Advance => (shaders::advance(), &[false, false, false, true, true]),
+            Work::Advance => (shaders::advance(), &[false, false, false, true, true, true]),
             Work::Turn => (shaders::turn(), &[false, false, false, true, true, true]),
         }
     }

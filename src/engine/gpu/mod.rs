@@ -16,7 +16,7 @@ pub use device::{Adapter, Kind, adapters, without_desktop};
 
 use self::device::{Block, Device, Number, Work};
 use self::shaders::{FEW, HEIGHT, NARROW_SIDE, QUADS, STRIDING, THREADS, WIDTH};
-use self::solve::{Products, Solving};
+use self::solve::Solving;
 use self::winograd::Ending;
 use super::{AdamStep, Engine, Gate, Layer, Shape, Window, check_placed};
 use crate::Result;
@@ -379,7 +379,7 @@ impl Engine for GpuEngine {
     }
 
     fn map(&self, map: &Map, image: &GpuTensor) -> Result<GpuTensor> {
-        Ok(self.through(&self.table(map, image.shape.w)?, image, Products::Squares)?.0)
+        Ok(self.through(&self.table(map, image.shape.w)?, image)?.0)
     }
 
     fn least_squares(
@@ -391,7 +391,7 @@ impl Engine for GpuEngine {
         width: usize,
     ) -> Result<GpuTensor> {
         let prior = self.aligned(degradation, low, height, width)?;
-        self.conjugate_gradients(rule, true, degradation, low, prior, &mut None)
+        self.conjugate_gradients(rule, false, degradation, low, prior, &mut None)
     }
 
     fn solve(
@@ -402,6 +402,6 @@ impl Engine for GpuEngine {
         prior: GpuTensor,
         z: &mut Option<GpuTensor>,
     ) -> Result<GpuTensor> {
-        self.conjugate_gradients(rule, false, degradation, low, prior, z)
+        self.conjugate_gradients(rule, true, degradation, low, prior, z)
     }
 }

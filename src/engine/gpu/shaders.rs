@@ -694,15 +694,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 /// first taps, of their second ones, …, so that neighbouring threads read neighbouring words, and their
 /// weights likewise; and the kernel. The weight of a tap is a number's bits where the map is a `product`;
 /// else the place of a kernel's row and in it. Each thread sums pixels of up to three channels; of the
-/// squares of all values, or of their products with the picture that they are `along`, each workgroup
-/// leaves a partial sum.
+/// squares of all values each workgroup leaves a partial sum.
 pub fn map() -> String {
     format!(
         "
 struct U {{
     rows: u32, columns: u32, channels: u32, width: u32,
     row_taps: u32, counts: u32, inputs: u32, weights: u32,
-    kernel: u32, product: u32, along: u32, unused: u32,
+    kernel: u32, product: u32, unused0: u32, unused1: u32,
 }}
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> table: array<u32>;
@@ -743,9 +742,7 @@ struct U {{
             let at = pixel * u.channels;
             for (var k = 0u; k < min(3u, u.channels - c); k++) {{
                 out[at + c + k] = sum[k];
-                var other = sum[k];
-                if (u.along == 1u) {{ other = image[at + c + k]; }}
-                total = fma(sum[k], other, total);
+                total = fma(sum[k], sum[k], total);
             }}
         }}
     }}
@@ -816,14 +813,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 }
 ";
 
-/// What conjugate gradients know of their step: ‖r‖², ‖p‖², the step length, how much of the last
-/// direction goes into the next, and 1 once there is nothing left to explain.
+/// What conjugate gradients know of their step: ‖r‖², ‖p‖² (by the photo ‖s‖², ‖q‖²), the step length, how
+/// much of the last direction goes into the next, and 1 once there is nothing left to explain.
 pub const STATE: &str = "
 struct State { residual: f32, direction: f32, alpha: f32, beta: f32, stopped: f32 }
 ";
 
 /// From the partial sums of a square to the state: what the solve begins with (0), the step length
-/// from ‖G q‖² (1), the next direction from the next ‖r‖² (2). One workgroup.
+/// from ‖G q‖², or by the photo from ⟨q, G q⟩ (1), the next direction from the next ‖r‖² (2). One workgroup.
 pub fn step() -> String {
     format!(
         "
@@ -863,7 +860,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {{
     )
 }
 
-/// A step along q: z += α q, s −= α (G q + λ q).
+/// A step along q: z += α q, s −= α (G q + λ q); of the squares of the latter a partial sum a workgroup.
 pub fn advance() -> String {
     format!(
         "
@@ -875,26 +872,32 @@ struct U {{ length: u32, lambda: f32, unused0: u32, unused1: u32 }}
 @group(0) @binding(3) var<storage, read> normal_q: array<f32>;
 @group(0) @binding(4) var<storage, read_write> z: array<f32>;
 @group(0) @binding(5) var<storage, read_write> s: array<f32>;
-
-@compute @workgroup_size(256)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {{
+@group(0) @binding(6) var<storage, read_write> sums: array<f32>;
+{TREE}{SUMMING}    var total = 0.0;
     // What is not a number in q must not reach z once there is nothing left to explain.
-    if (state.stopped == 1.0) {{ return; }}
+    let going = state.stopped != 1.0;
     for (var at = id.x; at < u.length; at += groups.x * 256u) {{
-        z[at] = fma(state.alpha, q[at], z[at]);
-        s[at] = fma(-state.alpha, fma(u.lambda, q[at], normal_q[at]), s[at]);
+        var value = s[at];
+        if (going) {{
+            z[at] = fma(state.alpha, q[at], z[at]);
+            value = fma(-state.alpha, fma(u.lambda, q[at], normal_q[at]), value);
+            s[at] = value;
+        }}
+        total = fma(value, value, total);
     }}
+    gather(thread, total);
+    if (thread == 0u) {{ sums[group.x] = partial[0]; }}
 }}
 "
     )
 }
 
-/// The next direction: q = s + β q, G q = G s + β G q; of the squares of the latter a partial sum a
-/// workgroup.
+/// The next direction: q = s + β q, G q = G s + β G q; of the squares of the latter, or with `by_photo` of
+/// the products of both, a partial sum a workgroup.
 pub fn turn() -> String {
     format!(
         "
-struct U {{ length: u32, unused0: u32, unused1: u32, unused2: u32 }}
+struct U {{ length: u32, by_photo: u32, unused0: u32, unused1: u32 }}
 {STATE}
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> state: State;
@@ -905,10 +908,11 @@ struct U {{ length: u32, unused0: u32, unused1: u32, unused2: u32 }}
 @group(0) @binding(6) var<storage, read_write> sums: array<f32>;
 {TREE}{SUMMING}    var total = 0.0;
     for (var at = id.x; at < u.length; at += groups.x * 256u) {{
-        q[at] = fma(state.beta, q[at], s[at]);
+        let direction = fma(state.beta, q[at], s[at]);
+        q[at] = direction;
         let value = fma(state.beta, normal_q[at], normal_s[at]);
         normal_q[at] = value;
-        total = fma(value, value, total);
+        total = fma(value, select(value, direction, u.by_photo == 1u), total);
     }}
     gather(thread, total);
     if (thread == 0u) {{ sums[group.x] = partial[0]; }}

@@ -15,15 +15,6 @@ const STATE: usize = 5;
 /// So many [`Solving`] are kept: those of a photo and of its son, of two sizes of tiles.
 const SOLVING: usize = 4;
 
-/// What sums of products [`GpuEngine::through`] leaves beside its result.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Products {
-    /// Of the result with itself.
-    Squares = 0,
-    /// Of the result with the picture.
-    WithInput = 1,
-}
-
 /// The tables of solves for pictures of one size.
 pub(super) struct Solving {
     degradation: Degradation,
@@ -93,17 +84,15 @@ impl GpuEngine {
         Ok(Table { words, rows, columns, width, places, product: matches!(map, Map::Separable { .. }) })
     }
 
-    /// The result of a table for a picture, and partial sums of its squares, or of its products with
-    /// the picture, which then is as large.
-    pub(super) fn through(&self, table: &Table, image: &GpuTensor, of: Products) -> Result<(GpuTensor, Sums)> {
+    /// The result of a table for a picture, and the partial sums of its squares.
+    pub(super) fn through(&self, table: &Table, image: &GpuTensor) -> Result<(GpuTensor, Sums)> {
         assert_eq!((image.shape.n, image.shape.w), (1, table.width), "a picture of the table's width");
         let shape = Shape { h: table.rows, w: table.columns, ..image.shape };
         let out = self.tensor(shape)?;
-        assert!(of == Products::Squares || shape == image.shape, "a picture as large as the table's result");
         let groups = striding(table.rows * table.columns);
         let sums = self.device.take(groups[0])?;
         let size = [table.rows, table.columns, shape.c, table.width];
-        let places = table.places.into_iter().chain([usize::from(table.product), of as usize]);
+        let places = table.places.into_iter().chain([usize::from(table.product)]);
         let numbers: Vec<Number> = size.into_iter().chain(places).map(U).collect();
         self.device.run(Work::Map, &numbers, &[&table.words, &image.block, &out.block, &sums], groups)?;
         Ok((out, Sums { block: sums, count: groups[0] }))
@@ -113,7 +102,7 @@ impl GpuEngine {
     fn chain(&self, tables: &[Table], image: &GpuTensor) -> Result<(GpuTensor, Sums)> {
         let (mut made, mut last) = (None, None);
         for table in tables {
-            let (next, sums) = self.through(table, made.as_ref().unwrap_or(image), Products::Squares)?;
+            let (next, sums) = self.through(table, made.as_ref().unwrap_or(image))?;
             (made, last) = (Some(next), Some(sums));
         }
         made.zip(last).ok_or_else(|| Error::Device("no map to apply".to_owned()))
@@ -138,7 +127,7 @@ impl GpuEngine {
         width: usize,
     ) -> Result<GpuTensor> {
         let map = degradation.aligned_map((low.shape.h, low.shape.w), 0..height, 0..width);
-        Ok(self.through(&self.table(&map, low.shape.w)?, low, Products::Squares)?.0)
+        Ok(self.through(&self.table(&map, low.shape.w)?, low)?.0)
     }
 
     /// Those of a solve for pictures of the size `low`, enlarged to `high`; kept for the next ones.
@@ -164,22 +153,13 @@ impl GpuEngine {
         Ok(made)
     }
 
-    /// D Dᵀ of a picture, and partial sums of what is ⟨s, D Dᵀ s⟩ for s of it: by way of the large picture
-    /// as ‖Dᵀ s‖².
-    fn normal(&self, solving: &Solving, precise: bool, image: &GpuTensor) -> Result<(GpuTensor, Sums)> {
-        if let Some(table) = solving.normal.as_ref().filter(|_| !precise) {
-            return self.through(table, image, Products::WithInput);
-        }
-        let (spread, squares) = self.chain(&solving.up, image)?;
-        Ok((self.chain(&solving.down, &spread)?.0, squares))
-    }
-
-    /// [`LeastSquares::solve_on`], where the derivation is: the same steps, in f32. `precise` for many of
-    /// them: ‖Dᵀ s‖² then is more exact than ⟨s, D Dᵀ s⟩, where s is mostly what D hardly shows.
+    /// [`LeastSquares::solve`] and [`LeastSquares::solve_on`] (`by_photo`), where the derivations are: the same
+    /// steps, in f32. The former goes through the large picture, where ‖Dᵀ s‖² is more exact than
+    /// ⟨s, D Dᵀ s⟩ is of an s that is mostly what D hardly shows.
     pub(super) fn conjugate_gradients(
         &self,
         rule: LeastSquares,
-        precise: bool,
+        by_photo: bool,
         degradation: &Degradation,
         low: &GpuTensor,
         mut prior: GpuTensor,
@@ -190,7 +170,14 @@ impl GpuEngine {
         assert_eq!((shape.n, shape.c), (prior.shape.n, prior.shape.c), "pictures of the same channels");
         let high = (prior.shape.h, prior.shape.w);
         let solving = self.solving(degradation, high, (shape.h, shape.w))?;
-        let normal = |image: &GpuTensor| self.normal(&solving, precise, image);
+        // D Dᵀ s, and ‖Dᵀ s‖² where the steps ask for it.
+        let normal = |s: &GpuTensor| match solving.normal.as_ref().filter(|_| by_photo) {
+            Some(table) => Ok::<_, Error>((self.through(table, s)?.0, None)),
+            None => {
+                let (spread, squares) = self.chain(&solving.up, s)?;
+                Ok((self.chain(&solving.down, &spread)?.0, (!by_photo).then_some(squares)))
+            }
+        };
 
         let mut s = self.chain(&solving.down, &prior)?.0;
         self.scale(0..count, -1.0, &mut s)?;
@@ -205,28 +192,36 @@ impl GpuEngine {
         };
         let q = self.duplicate(&s)?;
         let state = device.take(STATE)?;
+        let groups = striding(count);
+        let sums = Sums { block: device.take(groups[0])?, count: groups[0] };
+        let dot = |a: &GpuTensor, b: &GpuTensor| {
+            device.run(Work::Dot, &[U(0), U(count)], &[&a.block, &b.block, &sums.block], groups)
+        };
         let step = |what: usize, sums: &Sums| {
             let numbers = [U(sums.count), U(what), F(rule.lambda)];
             device.run(Work::Step, &numbers, &[&sums.block, &state], [1, 1, 1])
         };
-        let (normal_q, residual) = normal(&s)?;
-        step(0, &residual)?;
-        let groups = striding(count);
-        let squares = Sums { block: device.take(groups[0])?, count: groups[0] };
-        let both = [&normal_q.block, &normal_q.block, &squares.block];
-        device.run(Work::Dot, &[U(0), U(count)], &both, groups)?;
-        step(1, &squares)?;
+        let (normal_q, squares) = normal(&s)?;
+        match &squares {
+            Some(squares) => step(0, squares)?,
+            None => {
+                dot(&s, &s)?;
+                step(0, &sums)?;
+            }
+        }
+        dot(&normal_q, if by_photo { &q } else { &normal_q })?;
+        step(1, &sums)?;
         for done in 1..=rule.steps {
-            let tensors = [&state, &q.block, &normal_q.block, &z.block, &s.block];
+            let tensors = [&state, &q.block, &normal_q.block, &z.block, &s.block, &sums.block];
             device.run(Work::Advance, &[U(count), F(rule.lambda)], &tensors, groups)?;
             if done == rule.steps {
                 break;
             }
-            let (normal_s, residual) = normal(&s)?;
-            step(2, &residual)?;
-            let tensors = [&state, &s.block, &normal_s.block, &q.block, &normal_q.block, &squares.block];
-            device.run(Work::Turn, &[U(count)], &tensors, groups)?;
-            step(1, &squares)?;
+            let (normal_s, squares) = normal(&s)?;
+            step(2, squares.as_ref().unwrap_or(&sums))?;
+            let tensors = [&state, &s.block, &normal_s.block, &q.block, &normal_q.block, &sums.block];
+            device.run(Work::Turn, &[U(count), U(usize::from(by_photo))], &tensors, groups)?;
+            step(1, &sums)?;
         }
         let step = self.chain(&solving.up, &z)?.0;
         self.axpy(0..step.shape.len(), 1.0, &step, &mut prior)?;

@@ -390,17 +390,17 @@ fn solves() {
             assert_eq!(engine.download(&made).unwrap(), engine.download(&again).unwrap());
 
             let prior = photo(height, width);
-            let rule = LeastSquares { lambda: 3e-3, steps: 8 };
+            let rule = LeastSquares { lambda: 3e-3, steps: 10 };
             let (mut z, mut exact_z) = (None, None);
             let made = engine.solve(rule, &d, &low, load(&engine, &prior).unwrap(), &mut z).unwrap();
             let exact = rule.solve_on(&d, &wide, prior.map(f64::from), &mut exact_z);
             let off = furthest(&engine, &made, &exact);
-            assert!(off < 3e-6, "{what}: the data step is {off:e} off");
+            assert!(off < 2e-5, "{what}: the data step is {off:e} off");
             // On from there.
             let next = prior.map(|v| 0.99 * v + 0.001);
             let made = engine.solve(rule, &d, &low, load(&engine, &next).unwrap(), &mut z).unwrap();
             let off = furthest(&engine, &made, &rule.solve_on(&d, &wide, next.map(f64::from), &mut exact_z));
-            assert!(off < 3e-6, "{what}: the next data step is {off:e} off");
+            assert!(off < 2e-5, "{what}: the next data step is {off:e} off");
         }
     }
 }
