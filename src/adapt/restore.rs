@@ -472,6 +472,8 @@ mod tests {
             (3, 2.0, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
             (12, 2.0, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
             (3, 2.5, Some(Kernel::gaussian(2.0, 1.0, 0.4, 9)), Downsample::Direct),
+            (12, 1.25, Some(Kernel::gaussian(2.0, 2.0, 0.0, 15)), Downsample::Direct),
+            (12, 1.5, Some(Kernel::gaussian(4.0, 1.0, -0.5, 15)), Downsample::Direct),
             (3, 2.0, Some(Kernel::gaussian(1.0, 1.0, 0.0, 7)), Downsample::Bicubic),
             (12, 3.0, None, Downsample::Bicubic),
         ] {
