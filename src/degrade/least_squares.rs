@@ -127,7 +127,7 @@ impl LeastSquares {
     /// In f32, rounding in the directions that D hardly shows grows to 1e-4 within 25 steps: see
     /// [`LeastSquares::upscale`].
     pub fn solve<T: Real>(&self, degradation: &Degradation, low: &Raster<T>, prior: Raster<T>) -> Raster<T> {
-        self.solved(degradation, low, prior, Way::Picture).0
+        self.steps(degradation, low, prior, false, None).0
     }
 
     /// The same where `z`, of `low`'s size, is what another solve for that photo ended with, and x = prior +
@@ -144,58 +144,52 @@ impl LeastSquares {
         prior: Raster<T>,
         z: &mut Option<Raster<T>>,
     ) -> Raster<T> {
-        let (x, ended) = self.solved(degradation, low, prior, Way::Photo(z.take()));
+        let (x, ended) = self.steps(degradation, low, prior, true, z.take());
         *z = Some(ended);
         x
     }
 
-    /// x, and z with x = prior + Dᵀ z.
-    fn solved<T: Real>(
-        &self,
-        degradation: &Degradation,
-        low: &Raster<T>,
-        prior: Raster<T>,
-        way: Way<T>,
-    ) -> (Raster<T>, Raster<T>) {
-        // Within the pool's threads as a whole: for a thread outside, each of the many pieces of work below
-        // would be handed over and waited for, which for a small picture takes as long as the work.
-        rayon::scope(|_| self.steps(degradation, low, prior, way))
-    }
-
+    /// x, and z with x = prior + Dᵀ z; `by_photo` as [`LeastSquares::solve_on`] makes its steps.
     fn steps<T: Real>(
         &self,
         degradation: &Degradation,
         low: &Raster<T>,
         prior: Raster<T>,
-        way: Way<T>,
+        by_photo: bool,
+        begun: Option<Raster<T>>,
     ) -> (Raster<T>, Raster<T>) {
-        let mut s = sized(degradation.apply(&prior), low.height, low.width);
-        s.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y - *d);
-        let (height, width) = (prior.height, prior.width);
-        let z = match degradation.axes((height, width), (low.height, low.width)) {
-            // A few taps on the small picture: so cheap that f64 costs nothing, and f64 is what ⟨s, G s⟩ needs
-            // to be as good as ‖Dᵀ s‖².
-            Ok(axes) => {
-                let [down, along] =
-                    [(&axes[0], height), (&axes[1], width)].map(|(d, size)| d.after(&d.transposed(size)));
-                let normal = |seen: &Raster<f64>, out: &mut Raster<f64>| {
-                    resample_into(seen, &down, &along, out);
-                    dot(&seen.data, &out.data)
-                };
-                self.conjugate_gradients(s.map(T::wide), way.wide(), normal).map(T::of)
-            }
-            Err(kernel) => {
-                let small = degradation.small_is_less(kernel, height, width);
-                let normal = small.then(|| degradation.normal_small(kernel, height, width, s.channels)).flatten();
-                let normal = normal.unwrap_or_else(|| degradation.normal_through(kernel, height, width, s.channels));
-                self.by_normal(degradation, normal, s, way, (height, width))
-            }
-        };
-        let mut x = prior;
-        let seen = sized(z.clone(), degradation.low_size(height), degradation.low_size(width));
-        let step = degradation.adjoint(&seen, height, width);
-        x.data.iter_mut().zip(&step.data).for_each(|(x, &d)| *x += d);
-        (x, z)
+        // Within the pool's threads as a whole: for a thread outside, each of the many pieces of work below
+        // would be handed over and waited for, which for a small picture takes as long as the work.
+        rayon::scope(|_| {
+            let mut s = sized(degradation.apply(&prior), low.height, low.width);
+            s.data.iter_mut().zip(&low.data).for_each(|(d, &y)| *d = y - *d);
+            let (height, width) = (prior.height, prior.width);
+            let z = match degradation.axes((height, width), (low.height, low.width)) {
+                // A few taps on the small picture: so cheap that f64 costs nothing, and f64 is what ⟨s, G s⟩ needs
+                // to be as good as ‖Dᵀ s‖².
+                Ok(axes) => {
+                    let [down, along] =
+                        [(&axes[0], height), (&axes[1], width)].map(|(d, size)| d.after(&d.transposed(size)));
+                    let normal = |seen: &Raster<f64>, out: &mut Raster<f64>| {
+                        resample_into(seen, &down, &along, out);
+                        dot(&seen.data, &out.data)
+                    };
+                    self.conjugate_gradients(by_photo, s.map(T::wide), begun.map(|z| z.map(T::wide)), normal).map(T::of)
+                }
+                Err(kernel) => {
+                    let small = degradation.small_is_less(kernel, height, width);
+                    let normal = small.then(|| degradation.normal_small(kernel, height, width, s.channels)).flatten();
+                    let normal =
+                        normal.unwrap_or_else(|| degradation.normal_through(kernel, height, width, s.channels));
+                    self.by_normal(degradation, normal, by_photo, s, begun, (height, width))
+                }
+            };
+            let mut x = prior;
+            let seen = sized(z.clone(), degradation.low_size(height), degradation.low_size(width));
+            let step = degradation.adjoint(&seen, height, width);
+            x.data.iter_mut().zip(&step.data).for_each(|(x, &d)| *x += d);
+            (x, z)
+        })
     }
 
     /// The same z where D Dᵀ is `whole`, for pictures of the size `high`.
@@ -203,12 +197,13 @@ impl LeastSquares {
         &self,
         degradation: &Degradation,
         mut whole: Normal<'_, T>,
+        by_photo: bool,
         s: Raster<T>,
-        way: Way<T>,
+        begun: Option<Raster<T>>,
         high: (usize, usize),
     ) -> Raster<T> {
         let (rows, columns) = (degradation.low_size(high.0), degradation.low_size(high.1));
-        self.conjugate_gradients(s, way, |seen: &Raster<T>, out: &mut Raster<T>| {
+        self.conjugate_gradients(by_photo, s, begun, |seen: &Raster<T>, out: &mut Raster<T>| {
             if (rows, columns) == (seen.height, seen.width) {
                 return whole(seen, out);
             }
@@ -219,59 +214,12 @@ impl LeastSquares {
         })
     }
 
-    /// z with (G + λ) z = s as nearly as the steps make it; `normal` puts G q into its second argument and
-    /// returns ⟨q, G q⟩.
+    /// z with (G + λ) z = s as nearly as the steps from `begun` (or nothing) make it: those on x = Dᵀ z, or
+    /// `by_photo` those on z itself, which are the same with all products one G less. `normal` puts G q into its
+    /// second argument and returns ⟨q, G q⟩.
     fn conjugate_gradients<T: Real>(
         &self,
-        s: Raster<T>,
-        way: Way<T>,
-        normal: impl FnMut(&Raster<T>, &mut Raster<T>) -> f64,
-    ) -> Raster<T> {
-        match way {
-            Way::Picture => self.by_picture(s, normal),
-            Way::Photo(begun) => self.by_photo(s, begun, normal),
-        }
-    }
-
-    /// From z = 0, by the steps that conjugate gradients make on x.
-    fn by_picture<T: Real>(
-        &self,
-        mut s: Raster<T>,
-        mut normal: impl FnMut(&Raster<T>, &mut Raster<T>) -> f64,
-    ) -> Raster<T> {
-        let lambda = T::of(self.lambda);
-        let mut z = Raster::<T>::new(s.height, s.width, s.channels);
-        let mut normal_q = z.clone();
-        let mut q = s.clone();
-        let mut residual = normal(&s, &mut normal_q);
-        let mut normal_s = normal_q.clone();
-        let mut direction = residual;
-        for step in 0..self.steps {
-            let along = dot(&normal_q.data, &normal_q.data) + self.lambda * direction;
-            // Nothing left to explain: the photo is what D makes of x.
-            if !(residual > 0.0 && along > 0.0) {
-                break;
-            }
-            let alpha = T::of(residual / along);
-            each(&mut z.data, &q.data, &q.data, |z, q, _| z + alpha * q);
-            if step + 1 == self.steps {
-                break;
-            }
-            each(&mut s.data, &q.data, &normal_q.data, |s, q, g| s - alpha * (g + lambda * q));
-            let next = normal(&s, &mut normal_s);
-            let ratio = next / residual;
-            let beta = T::of(ratio);
-            each(&mut q.data, &s.data, &s.data, |q, s, _| s + beta * q);
-            each(&mut normal_q.data, &normal_s.data, &normal_s.data, |g, s, _| s + beta * g);
-            residual = next;
-            direction = next + ratio * ratio * direction;
-        }
-        z
-    }
-
-    /// From `begun`, or 0, by those that they make on z.
-    fn by_photo<T: Real>(
-        &self,
+        by_photo: bool,
         mut s: Raster<T>,
         begun: Option<Raster<T>>,
         mut normal: impl FnMut(&Raster<T>, &mut Raster<T>) -> f64,
@@ -284,23 +232,33 @@ impl LeastSquares {
                 each(&mut s.data, &z.data, &normal_q.data, |s, z, g| s - (g + lambda * z));
                 z
             }
-            None => normal_q.clone(),
+            None => Raster::new(s.height, s.width, s.channels),
         };
+        let size = |s: &Raster<T>, spread: f64| if by_photo { dot(&s.data, &s.data) } else { spread };
         let mut q = s.clone();
-        let mut residual = dot(&s.data, &s.data);
+        let spread = normal(&s, &mut normal_q);
+        let mut residual = size(&s, spread);
+        let mut normal_s = normal_q.clone();
         let mut direction = residual;
-        for _ in 0..self.steps {
-            let along = normal(&q, &mut normal_q) + self.lambda * direction;
+        for step in 0..self.steps {
+            let against = if by_photo { &q } else { &normal_q };
+            let along = dot(&against.data, &normal_q.data) + self.lambda * direction;
+            // Nothing left to explain: the photo is what D makes of x.
             if !(residual > 0.0 && along > 0.0) {
                 break;
             }
             let alpha = T::of(residual / along);
             each(&mut z.data, &q.data, &q.data, |z, q, _| z + alpha * q);
+            if step + 1 == self.steps {
+                break;
+            }
             each(&mut s.data, &q.data, &normal_q.data, |s, q, g| s - alpha * (g + lambda * q));
-            let next = dot(&s.data, &s.data);
+            let spread = normal(&s, &mut normal_s);
+            let next = size(&s, spread);
             let ratio = next / residual;
             let beta = T::of(ratio);
             each(&mut q.data, &s.data, &s.data, |q, s, _| s + beta * q);
+            each(&mut normal_q.data, &normal_s.data, &normal_s.data, |g, s, _| s + beta * g);
             residual = next;
             direction = next + ratio * ratio * direction;
         }
@@ -330,23 +288,6 @@ impl LeastSquares {
         let low = low.map(|v| P::of(v.wide()));
         let prior = degradation.aligned_window(&low, 0..height, 0..width);
         self.solve(degradation, &low, prior).map(|v| T::of(v.wide()))
-    }
-}
-
-/// Whose steps conjugate gradients make.
-enum Way<T> {
-    /// Those on the large picture, as in [`LeastSquares::solve`].
-    Picture,
-    /// Those on z, from some or from nothing, as in [`LeastSquares::solve_on`].
-    Photo(Option<Raster<T>>),
-}
-
-impl<T: Real> Way<T> {
-    fn wide(self) -> Way<f64> {
-        match self {
-            Way::Picture => Way::Picture,
-            Way::Photo(begun) => Way::Photo(begun.map(|z| z.map(T::wide))),
-        }
     }
 }
 
@@ -450,7 +391,7 @@ mod tests {
                 assert!(d.axes((height, width), (low.height, low.width)).is_ok());
                 let along = rule.solve(&d, &low, Raster::new(height, width, 3));
                 let large = d.normal_through(&kernel, height, width, 3);
-                let z = rule.by_normal(&d, large, low, Way::Picture, (height, width));
+                let z = rule.by_normal(&d, large, false, low, None, (height, width));
                 let through = d.adjoint(&sized(z, d.low_size(height), d.low_size(width)), height, width);
                 let worst = along.data.iter().zip(&through.data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
                 assert!(worst < 1e-10, "{downsample} {scale} {more}: {worst}");
